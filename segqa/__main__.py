@@ -1,0 +1,5 @@
+"""`python -m segqa`."""
+
+from segqa.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""Registers the commands; turns a `SegqaError` into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from segqa import __version__, console
+from segqa.commands.demo import demo
+from segqa.commands.score import score
+from segqa.errors import ExitCode, SegqaError
+
+
+class _Group(TyperGroup):
+    """The edge of the program: what the library raises becomes a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SegqaError as error:
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            console.error("interrupted; what was finished is kept, `--resume` goes on where the command has it")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a bug, 2 the call or the files must change, 3 a quality gate failed, "
+    "4 done but some rows could not be scored, 130 interrupted.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"segqa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def segqa(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress on stderr.")] = False,
+) -> None:
+    """Tell how good a medical image segmentation is when there is no ground truth."""
+    console.set_quiet(quiet)
+
+
+for command in (demo, score):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a reader that closes the pipe early is not an error."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(ExitCode.DONE)

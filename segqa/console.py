@@ -1,0 +1,110 @@
+"""The only place that prints: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+T = TypeVar("T")
+
+LINE_EVERY_SECONDS = 30.0
+"""Without a terminal, progress is one line every so often: a log stays readable."""
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence notes and progress; warnings, errors and results stay."""
+    global _quiet
+    _quiet = quiet
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # A pipe or a log has no width: never fold a table's columns there.
+    return Console(file=stream, width=None if stream.isatty() else 200, highlight=False, soft_wrap=True)
+
+
+def result(text: str) -> None:
+    """Print a result to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def note(text: str) -> None:
+    """Say what is being done, on stderr."""
+    if not _quiet:
+        sys.stderr.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    """Say what the user should know, on stderr."""
+    sys.stderr.write(f"warning: {text}\n")
+
+
+def error(text: str) -> None:
+    """Say why the command ends, on stderr."""
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+
+
+def table(frame: pl.DataFrame, *, title: str | None = None, limit: int | None = None) -> None:
+    """Print a frame as a table to stdout, numbers with four digits, at most `limit` rows."""
+    from rich.table import Table
+
+    shown = frame if limit is None else frame.head(limit)
+    grid = Table(title=title, title_justify="left")
+    for name, dtype in shown.schema.items():
+        grid.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+    for row in shown.iter_rows():
+        grid.add_row(*(_cell(value) for value in row))
+    console = _console(stderr=False)
+    console.print(grid)
+    if shown.height < frame.height:
+        console.print(f"... {frame.height - shown.height} more rows")
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return escape(str(value))
+
+
+def progress(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
+    """Pass `items` on and show how far it is: a bar on a terminal, a line now and then in a log."""
+    if _quiet:
+        yield from items
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        yield from _progress_bar(items, description, total)
+    else:
+        yield from _progress_lines(items, description, total)
+
+
+def _progress_bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, description=description, total=total)
+
+
+def _progress_lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_SECONDS:
+            last = now
+            left = f"/{total}, about {(now - start) / done * (total - done):.0f} s left" if total else ""
+            note(f"{description}: {done}{left}")
