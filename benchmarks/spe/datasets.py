@@ -1,0 +1,61 @@
+"""The five data sets of the benchmark and how each is cut into train, test and extra."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+DATASETS = ("jsrt-chest-xray", "hc18-fetal-head", "ph2", "wbc-jiangxi", "acdc-cardiac-mri")
+"""X-ray, ultrasound, dermoscopy, microscopy, MRI; the first with the split of the SPE authors."""
+
+SHIFTED = {"wbc-jiangxi": "wbc-cellavision"}
+"""The same anatomy and labels from elsewhere: a deployed model's error under domain shift."""
+
+PARTS = ("train", "test", "extra")
+SHARES = (0.70, 0.90)
+"""Upper ends of train and test on the unit interval; JSRT's 172 / 49 / 25 of 246 is 0.70 / 0.20 / 0.10."""
+
+
+def read_split(folder: Path) -> dict[str, str]:
+    """Return the part of each image id: the data set's own `subset`, else by a hash of its group."""
+    subset: dict[str, str] = json.loads((folder / "dataset.json").read_text()).get("subset", {})
+    return subset or {path.stem: _part_of(_group_of(folder, path.stem)) for path in _files(folder / "images")}
+
+
+def lay_out(folder: Path, target: Path) -> None:
+    """Copy a data set into `target/<part>/{images,masks}`, the layout that `segqa spe-fit` reads."""
+    if (target / "layout.done").exists():
+        return
+    split = read_split(folder)
+    for kind in ("images", "masks"):
+        for part in PARTS:
+            (target / part / kind).mkdir(parents=True, exist_ok=True)
+        for path in _files(folder / kind):
+            shutil.copyfile(path, target / split[path.stem] / kind / path.name)
+    (target / "layout.done").touch()
+
+
+def lay_out_shifted(folder: Path, target: Path) -> None:
+    """Copy a whole data set into `target/shifted/{images,masks}`: no part of it is trained on."""
+    for kind in ("images", "masks"):
+        (target / "shifted" / kind).mkdir(parents=True, exist_ok=True)
+        for path in _files(folder / kind):
+            shutil.copyfile(path, target / "shifted" / kind / path.name)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _group_of(folder: Path, stem: str) -> str:
+    groups = folder / "groups.json"
+    if groups.exists():
+        return str(json.loads(groups.read_text())[stem])
+    return stem.split("_")[0]
+
+
+def _part_of(group: str) -> str:
+    position = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
+    return PARTS[sum(position >= share for share in SHARES)]

@@ -1,0 +1,62 @@
+"""What SPE asks of an in-context segmenter, and the engines by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segqa.errors import InputError
+
+SIDE = 128
+"""Every engine sees squares of 128 pixels (Wu et al. 2025, section 3.1)."""
+
+Canvas = NDArray[np.uint8]
+"""Images of shape `(N, SIDE, SIDE, 3)`, 0..255."""
+
+CanvasMasks = NDArray[np.bool_]
+"""Masks of one label, shape `(N, SIDE, SIDE)`."""
+
+ENGINES = ("readout", "universeg")
+DEFAULT_ENGINE = "readout"
+
+
+class Engine(Protocol):
+    """Segments images by example: what the support set shows is what it looks for."""
+
+    name: str
+    threshold: float
+    """A pixel is foreground when its probability is above it."""
+    settings: dict[str, str]
+    """What a bundle must remember to make the same engine again."""
+
+    def segment(
+        self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks
+    ) -> NDArray[np.float32]:
+        """Return foreground probabilities `(Q, SIDE, SIDE)`, 0..1, for `Q` queries and `S` support pairs."""
+        ...
+
+
+def create_engine(name: str, *, weights: Path | None = None, precision: str = "fp32") -> Engine:
+    """Return the engine of that name.
+
+    Args:
+        name: One of `ENGINES`.
+        weights: A UniverSeg weights file; `None` looks where its own package keeps it.
+        precision: `fp32`, or `bf16` (UniverSeg only: faster, flips about 0.06 % of the pixels).
+
+    Raises:
+        InputError: for an unknown name, or a weights file that is missing or of another layout.
+    """
+    if name == "readout":
+        from segqa.spe.readout import Readout
+
+        return Readout()
+    if name == "universeg":
+        from segqa.spe.universeg import UniverSeg, find_weights
+
+        return UniverSeg.from_file(weights or find_weights(), precision=precision)
+    msg = f"--engine {name}: unknown; choose one of {', '.join(ENGINES)}"
+    raise InputError(msg)

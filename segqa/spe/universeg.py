@@ -1,0 +1,284 @@
+"""UniverSeg (Butoi et al. 2023) in a form that never does the same work for each of the S support pairs.
+
+A CrossBlock convolves the pair [query map u, support map v_i] with W = [Wu | Wv] and applies no
+nonlinearity before it takes the mean over the support. Hence, exactly:
+
+- the query half `Wu*u + b` is computed once, not S times, and no `(S, 2C, H, W)` tensor is built;
+- the query path needs only the mean support map: `mean_i W[u; v_i] = Wu*u + b + Wv*mean_i(v_i)`;
+- the first block's support maps `Ws*(Wv*v_i)` do not depend on the query: made once per support set;
+- the last decoder block feeds only the query path, so it has no per-support work at all; bilinear
+  upsampling is linear, so there the mean is upsampled instead of S maps.
+
+Supports go through a block one at a time: a single map stays in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from segqa.errors import InputError
+from segqa.spe.engines import Canvas, CanvasMasks
+
+OFFICIAL_FILE = "universeg_v1_nf64_ss64_STA.pt"
+OFFICIAL_URL = f"https://github.com/JJGO/UniverSeg/releases/download/weights/{OFFICIAL_FILE}"
+OFFICIAL_PARAMETERS = 1_182_785
+LICENCE_NOTICE = (
+    "UniverSeg's published weights are for research only (OpenRAIL++-M); they are not part of segqa"
+)
+THRESHOLD = 0.4
+"""The SPE authors' cut of UniverSeg's probabilities (their configuration, not in the paper)."""
+N_ENCODER, N_DECODER = 4, 3
+SLOPE = 0.01
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+State = dict[str, Tensor]
+
+
+def find_weights() -> Path:
+    """Return the official weights file where segqa or the `universeg` package keeps it.
+
+    Raises:
+        InputError: when it is in neither place; the line names the file, its origin and where to put it.
+    """
+    from platformdirs import user_cache_path
+
+    own = user_cache_path("segqa") / OFFICIAL_FILE
+    for path in (own, Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE):
+        if path.is_file():
+            return path
+    msg = (
+        f"{OFFICIAL_FILE} not found: download {OFFICIAL_URL} (research use only) and put it at {own}, "
+        "or name it with --engine-weights; --engine readout needs no file"
+    )
+    raise InputError(msg)
+
+
+def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
+    """Return the published layout, tensor by tensor, for blocks of `width` features (published: 64)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    pairs = [("enc_blocks", i, 3 if i == 0 else 2 * width) for i in range(N_ENCODER)]
+    pairs += [("dec_blocks", i, 4 * width) for i in range(N_DECODER)]
+    for group, index, n_in in pairs:
+        block = f"{group}.{index}"
+        shapes[f"{block}.cross.cross_conv.weight"] = (width, n_in, 3, 3)
+        shapes[f"{block}.cross.cross_conv.bias"] = (width,)
+        for path in ("target", "support"):
+            shapes[f"{block}.{path}.vmapped.conv.weight"] = (width, width, 3, 3)
+            shapes[f"{block}.{path}.vmapped.conv.bias"] = (width,)
+    shapes["out_conv.conv.weight"] = (1, width, 1, 1)
+    shapes["out_conv.conv.bias"] = (1,)
+    return shapes
+
+
+def check_layout(state: State, *, source: str) -> int:
+    """Check every tensor's name, shape and values against the published layout; return the width.
+
+    Raises:
+        InputError: one line that names the file and the first tensors that differ.
+    """
+    head = state.get("out_conv.conv.weight")
+    width = int(head.shape[1]) if isinstance(head, Tensor) and head.ndim == 4 else 64
+    expected = expected_shapes(width)
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    if missing or extra:
+        msg = (
+            f"{source}: not UniverSeg's layout: {len(missing)} tensors missing {missing[:2]}, "
+            f"{len(extra)} unknown {extra[:2]}; bring {OFFICIAL_FILE}"
+        )
+        raise InputError(msg)
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            msg = f"{source}: {name} is {tuple(state[name].shape)} where {shape} was expected"
+            raise InputError(msg)
+        if not bool(torch.isfinite(state[name]).all()):
+            msg = f"{source}: {name} holds values that are not finite; the file is damaged"
+            raise InputError(msg)
+    return width
+
+
+def read_state(path: Path) -> State:
+    """Return the tensors of a safetensors file or of a checkpoint, which is read as weights only.
+
+    Raises:
+        InputError: when the file is missing, damaged, or holds anything but named tensors.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such weights file; UniverSeg's own is at {OFFICIAL_URL} (research use only)"
+        raise InputError(msg)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file provokes, it is the file's fault
+        msg = f"{path}: cannot be read as weights ({type(error).__name__}); download it again"
+        raise InputError(msg) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        msg = f"{path}: holds no plain state dict; bring {OFFICIAL_FILE} from {OFFICIAL_URL}"
+        raise InputError(msg)
+    return {str(name): tensor.float() for name, tensor in state.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One CrossBlock with its cross convolution cut into the query's and the support's half."""
+
+    query: Tensor
+    support: Tensor
+    bias: Tensor
+    after_query: tuple[Tensor, Tensor]
+    after_support: tuple[Tensor, Tensor]
+
+    @classmethod
+    def from_state(cls, state: State, name: str) -> _Block:
+        cross = state[f"{name}.cross.cross_conv.weight"]
+        half = cross.shape[1] // 2 if name != "enc_blocks.0" else 1
+        paths = [
+            (_fast(state[f"{name}.{path}.vmapped.conv.weight"]), state[f"{name}.{path}.vmapped.conv.bias"])
+            for path in ("target", "support")
+        ]
+        bias = state[f"{name}.cross.cross_conv.bias"]
+        return cls(_fast(cross[:, :half]), _fast(cross[:, half:]), bias, *paths)
+
+    def mix(self, query: Tensor) -> Tensor:
+        """Return `Wu*u + b`: what every support pair has in common."""
+        return _conv(query, self.query, self.bias)
+
+    def to_query(self, mixed: Tensor, mean: Tensor) -> Tensor:
+        """Return the next query map, which needs only the mean of the support maps."""
+        return functional.leaky_relu_(_conv(mixed + _conv(mean, self.support), *self.after_query), SLOPE)
+
+    def to_support(self, shared: Tensor, support: Tensor) -> Tensor:
+        """Return the next map of one support pair; `shared` is `Ws*(Wu*u + b) + bs`."""
+        own = _conv(_conv(support, self.support), self.after_support[0])
+        return functional.leaky_relu_(own.add_(shared), SLOPE)
+
+
+@dataclass(frozen=True, slots=True)
+class SupportSet:
+    """A support set with the part of the first block that no query changes."""
+
+    mean: Tensor
+    first: list[Tensor]
+
+
+class UniverSeg:
+    """The in-context network behind the `Engine` protocol."""
+
+    name = "universeg"
+
+    def __init__(self, state: State, *, source: str = "state dict", precision: str = "fp32") -> None:
+        self.threshold = THRESHOLD
+        self.width = check_layout(state, source=source)
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        digest = hashlib.sha256()
+        for name in sorted(state):
+            digest.update(name.encode() + state[name].float().contiguous().numpy().tobytes())
+        self.settings = {"weights_sha256": digest.hexdigest(), "precision": precision}
+        cast = {name: tensor.to(self._dtype) for name, tensor in state.items()}
+        self._encoder = [_Block.from_state(cast, f"enc_blocks.{i}") for i in range(N_ENCODER)]
+        self._decoder = [_Block.from_state(cast, f"dec_blocks.{i}") for i in range(N_DECODER)]
+        self._head = (cast["out_conv.conv.weight"], cast["out_conv.conv.bias"])
+
+    @classmethod
+    def from_file(cls, path: Path, *, precision: str = "fp32") -> UniverSeg:
+        """Return the network of a safetensors file or of the official checkpoint.
+
+        Raises:
+            InputError: when the file is missing, damaged or of another layout.
+        """
+        return cls(read_state(path), source=path.name, precision=precision)
+
+    @torch.inference_mode()
+    def segment(
+        self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks
+    ) -> NDArray[np.float32]:
+        """Return foreground probabilities `(Q, H, W)` of queries `(Q, H, W, 3)`; H and W divisible by 8."""
+        pairs = np.stack([to_unit_grey(support_images), support_masks.astype(np.float32)], axis=1)
+        support = self.prepare(torch.from_numpy(pairs))
+        grey = torch.from_numpy(to_unit_grey(queries))[:, None]
+        logits = [self.forward(query[None], support) for query in grey]
+        probabilities: NDArray[np.float32] = torch.sigmoid(torch.cat(logits))[:, 0].numpy()
+        return probabilities
+
+    @torch.inference_mode()
+    def prepare(self, pairs: Tensor) -> SupportSet:
+        """Return what depends on the support pairs `(S, 2, H, W)` (image, mask) alone."""
+        pairs = _fast(pairs.to(self._dtype))
+        block = self._encoder[0]
+        first = [_conv(_conv(pair[None], block.support), block.after_support[0]) for pair in pairs]
+        return SupportSet(pairs.mean(0, keepdim=True), first)
+
+    @torch.inference_mode()
+    def forward(self, query: Tensor, support: SupportSet) -> Tensor:
+        """Return float32 logits `(1, 1, H, W)` of one query `(1, 1, H, W)` in 0..1."""
+        block = self._encoder[0]
+        mixed = block.mix(_fast(query.to(self._dtype)))
+        shared = _conv(mixed, *block.after_support)
+        target = block.to_query(mixed, support.mean)
+        query_skips, mean_skips, support_skips = [target], [torch.zeros_like(shared)], []
+        supports = []
+        for first in support.first:
+            own = functional.leaky_relu_(first + shared, SLOPE)
+            mean_skips[0].add_(own, alpha=1 / len(support.first))
+            supports.append(functional.max_pool2d(own, 2))
+        for depth, block in enumerate(self._encoder[1:], start=1):
+            target, supports = _cross(block, functional.max_pool2d(target, 2), supports)
+            if depth < N_ENCODER - 1:
+                query_skips.append(target)
+                support_skips.append(supports)
+                supports = [functional.max_pool2d(own, 2) for own in supports]
+        for block in self._decoder[:-1]:
+            target = torch.cat([_double(target), query_skips.pop()], dim=1)
+            skips = support_skips.pop()
+            pairs = [torch.cat([_double(own), skip], 1) for own, skip in zip(supports, skips, strict=True)]
+            target, supports = _cross(block, target, pairs)
+        block = self._decoder[-1]
+        mixed = block.mix(torch.cat([_double(target), query_skips.pop()], dim=1))
+        mean = torch.cat([_double(_mean(supports)), mean_skips.pop()], dim=1)
+        return functional.conv2d(block.to_query(mixed, mean), *self._head).float()
+
+
+def to_unit_grey(images: Canvas) -> NDArray[np.float32]:
+    """Return images `(N, H, W, 3)` as grey `(N, H, W)`, each stretched to 0..1; a constant one becomes 0."""
+    grey = images.astype(np.float32) @ GREY
+    low = grey.min(axis=(1, 2), keepdims=True)
+    spread = grey.max(axis=(1, 2), keepdims=True) - low
+    return ((grey - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
+
+
+def _cross(block: _Block, query: Tensor, supports: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    mixed = block.mix(query)
+    target = block.to_query(mixed, _mean(supports))
+    shared = _conv(mixed, *block.after_support)
+    return target, [block.to_support(shared, own) for own in supports]
+
+
+def _mean(maps: list[Tensor]) -> Tensor:
+    total = maps[0].clone()
+    for each in maps[1:]:
+        total.add_(each)
+    return total.div_(len(maps))
+
+
+def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return functional.conv2d(maps, weight, bias, padding=1)
+
+
+def _double(maps: Tensor) -> Tensor:
+    return functional.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def _fast(maps: Tensor) -> Tensor:
+    return maps.contiguous(memory_format=torch.channels_last)
