@@ -72,7 +72,7 @@ class Box:
         return self.intersection(Box(0, 0, width, height))
 
     def expand(self, share: float) -> Box:
-        """Return the box with a margin of `share` of its width and height on each side (at least one pixel)."""
+        """Return the box with a margin of `share` of its size on each side (at least one pixel)."""
         dx = max(1, round(self.width * share))
         dy = max(1, round(self.height * share))
         return Box(self.x0 - dx, self.y0 - dy, self.x1 + dx, self.y1 + dy)

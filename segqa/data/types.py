@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segqa.data.boxes import Box
+from segqa.data.files import show_name
+
+if TYPE_CHECKING:
+    from segqa.data.boxes import Box
 
 Image = NDArray[np.uint8]
 """Pixels of shape `(H, W, 3)`, 0..255; a grey image has three equal channels."""
@@ -31,7 +35,8 @@ class Source:
     """Slicing axis of a volume."""
 
     def __str__(self) -> str:
-        return self.path.name if self.slice_index is None else f"{self.path.name}[{self.slice_index}]"
+        name = show_name(self.path)
+        return name if self.slice_index is None else f"{name}[{self.slice_index}]"
 
 
 @dataclass(frozen=True, slots=True)

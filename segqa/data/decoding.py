@@ -1,0 +1,192 @@
+"""PNG, JPEG, BMP and TIFF files, decoded once and checked on the way."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import tifffile
+from PIL import ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from segqa.data.files import decoding, show_name
+from segqa.data.formats import Format
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image as PillowImage
+    from PIL.ImageFile import ImageFile
+
+_ORIENTATION = 0x0112  # EXIF tag
+_BITS_PER_SAMPLE = 258  # TIFF tag
+
+# The classes are called directly: `PIL.Image.open` would try every format it knows, and its own limit on the
+# size is a global of the host program, which must stay as it is.
+_READERS: dict[Format, type[ImageFile]] = {
+    Format.PNG: PngImageFile,
+    Format.JPEG: JpegImageFile,
+    Format.BMP: BmpImageFile,
+    Format.TIFF: TiffImageFile,
+}
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A decoded file, before anyone decided whether it is an image or a mask."""
+
+    image: PillowImage
+    bits: int
+    """Bits of one channel as stored; Pillow widens 2 and 4, and narrows colour of 16, to 8."""
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FlatHeader:
+    """What the header of a flat file tells without decoding it."""
+
+    height: int
+    width: int
+    turned: bool
+    """The EXIF orientation will swap height and width."""
+
+
+def decode_flat(
+    path: Path, kind: Format, *, max_pixels: int, orient: bool = True
+) -> Decoded | NDArray[np.generic]:
+    """Decode a flat file, turned as its EXIF orientation says unless `orient` is false.
+
+    Returns:
+        The decoded picture; a plain array for the TIFF files that only tifffile understands.
+
+    Raises:
+        InputError: Damaged, too large, or more than one page.
+    """
+    with decoding(path), path.open("rb") as file:
+        # A TIFF may be of any size, and one that is too large must not be read to find that out.
+        data = _read_png(file, path, max_pixels) if kind is Format.PNG else b""
+        is_whole = kind is not Format.PNG or _check_png(data, path)
+        try:
+            image = _READERS[kind](io.BytesIO(data) if data else file)
+        except SyntaxError:
+            if kind is not Format.TIFF:
+                raise
+            return _decode_tiff(file, path, max_pixels)
+        _check_header(image, path, max_pixels)
+        bits = data[24] if data else _stored_bits(image)  # the bit depth in IHDR
+        try:
+            image.load()
+        except OSError as error:
+            if is_whole:
+                raise
+            msg = f"{show_name(path)}: truncated PNG, pixels are missing; copy or export it again"
+            raise InputError(msg) from error
+        warnings = [] if is_whole else ["missing-iend"]
+        return Decoded(_orient(image, warnings) if orient else image, bits, warnings)
+
+
+def read_flat_header(path: Path, kind: Format, *, max_pixels: int) -> FlatHeader:
+    """Return the size of a flat file without decoding its pixels.
+
+    Raises:
+        InputError: No readable header, too large, or more than one page.
+    """
+    with decoding(path), path.open("rb") as file:
+        try:
+            image = _READERS[kind](file)
+        except SyntaxError:
+            if kind is not Format.TIFF:
+                raise
+            file.seek(0)
+            with tifffile.TiffFile(file) as tiff:
+                shape = _tiff_shape(tiff, path, max_pixels)
+            return FlatHeader(shape[0], shape[1], turned=False)
+        _check_header(image, path, max_pixels)
+        # A PNG may carry its EXIF block behind the pixels; asking for it would decode them.
+        may_turn = kind is Format.JPEG or "exif" in image.info
+        turned = may_turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return FlatHeader(image.height, image.width, turned)
+
+
+def check_pixels(count: int, path: Path, max_pixels: int) -> None:
+    """Refuse a size before anything of that size is allocated."""
+    if count > max_pixels:
+        msg = (
+            f"{show_name(path)}: {count} pixels are more than the limit of {max_pixels}; "
+            "cut it into tiles, or raise the limit with --max-pixels"
+        )
+        raise InputError(msg)
+
+
+def _check_header(image: ImageFile, path: Path, max_pixels: int) -> None:
+    check_pixels(image.width * image.height, path, max_pixels)
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise InputError(_page_text(path, pages))
+
+
+def _page_text(path: Path, pages: int) -> str:
+    return f"{show_name(path)}: {pages} pages where one picture was expected; save each page as its own file"
+
+
+def _stored_bits(image: ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        bits: tuple[int, ...] = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+        return max(bits)
+    return 8
+
+
+def _read_png(file: BinaryIO, path: Path, max_pixels: int) -> bytes:
+    head = file.read(26)
+    check_pixels(int.from_bytes(head[16:20]) * int.from_bytes(head[20:24]), path, max_pixels)
+    return head + file.read()
+
+
+def _orient(image: ImageFile, warnings: list[str]) -> PillowImage:
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    warnings.append("exif-rotated")
+    return ImageOps.exif_transpose(image)
+
+
+def _check_png(data: bytes, path: Path) -> bool:
+    """Check the sum of every chunk that carries pixels (Pillow skips them); return whether IEND is there."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(view[at : at + 4])
+        kind = bytes(view[at + 4 : at + 8])
+        if end > len(data):
+            return False
+        is_critical = not kind[0] & 0x20
+        if is_critical and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
+            msg = f"{show_name(path)}: damaged PNG (checksum of a {ascii(kind)[2:-1]} chunk); copy it again"
+            raise InputError(msg)
+        if kind == b"IEND":
+            return True
+        at = end
+    return False
+
+
+def _decode_tiff(file: BinaryIO, path: Path, max_pixels: int) -> NDArray[np.generic]:
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        _tiff_shape(tiff, path, max_pixels)
+        page: Any = tiff.pages.first
+        pixels: NDArray[np.generic] = page.asarray()
+        return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+
+
+def _tiff_shape(tiff: tifffile.TiffFile, path: Path, max_pixels: int) -> tuple[int, int]:
+    if len(tiff.pages) > 1:
+        raise InputError(_page_text(path, len(tiff.pages)))
+    page: Any = tiff.pages.first
+    check_pixels(page.imagelength * page.imagewidth, path, max_pixels)
+    return page.imagelength, page.imagewidth

@@ -1,0 +1,133 @@
+"""Files that may hold many pictures: NIfTI, DICOM, .npy and .npz; decoded once, sliced often.
+
+Axes. NIfTI and DICOM voxels are indexed (x, y, z), and a slice is shown with x to the right: a slice along
+the last axis has shape (y, x), as SimpleITK and nnU-Net show it. Arrays of .npy and .npz are taken as they
+are, rows before columns; the keys `imgs`, `gts` and `segs` of the CVPR 2024 / MedSAM files hold (D, H, W) and
+are brought to (H, W, D). So the last axis is the depth in every format.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segqa.data.arrays import Role, read_array, read_array_header
+from segqa.data.decoding import check_pixels
+from segqa.data.dicom import read_dicom, read_dicom_header
+from segqa.data.files import show_name
+from segqa.data.formats import Format
+from segqa.data.grids import Grid
+from segqa.data.intensities import value_limits
+from segqa.data.nifti import read_nifti, read_nifti_header
+from segqa.data.types import Source
+from segqa.errors import InputError
+
+T = TypeVar("T")
+
+_REMEMBERED = 8  # a case is one image and the masks of a few models, read slice by slice in turns
+_PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(slots=True)
+class Volume:
+    """Voxels of shape `(a, b, c)`, or `(a, b, c, 3)` in colour, with what their file says about them."""
+
+    voxels: NDArray[np.generic]
+    grid: Grid
+    limits: tuple[float, float]
+    """Range of intensities that every slice is shown in, so that slices of one volume share a scale."""
+
+
+def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume:
+    """Decode a file that may hold a volume; a flat one has depth 1.
+
+    The limits are the file's own window (DICOM), else the 0.5th and 99.5th percentile of the whole volume,
+    else, for a single picture, its extremes.
+
+    Raises:
+        InputError: Damaged, too large, or not a scalar volume.
+    """
+    grid = read_grid(path, kind, role, max_pixels)
+    if kind is Format.NIFTI:
+        voxels = read_nifti(path, grid)
+    elif kind in (Format.DICOM, Format.SERIES):
+        voxels = read_dicom(path, grid)
+    else:
+        voxels = read_array(path, role, grid)
+    if grid.window is not None:
+        limits = grid.window
+    else:
+        limits = value_limits(voxels, percentiles=_PERCENTILES if grid.depth() > 1 else None)
+    voxels.setflags(write=False)
+    return Volume(voxels, grid, limits)
+
+
+def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
+    """Return shape and geometry of a file that may hold a volume, from its header alone.
+
+    Raises:
+        InputError: No readable header, too large, or a geometry that cannot be used.
+    """
+    if kind is Format.NIFTI:
+        grid = read_nifti_header(path)
+    elif kind in (Format.DICOM, Format.SERIES):
+        grid = read_dicom_header(path)
+    else:
+        grid = read_array_header(path, role)
+    check_pixels(int(np.prod(grid.shape)), path, max_pixels)
+    return grid
+
+
+def cut_slice(voxels: NDArray[Any], grid: Grid, source: Source) -> NDArray[Any]:
+    """Return the picture of a source, shape `(H, W)` or `(H, W, 3)`.
+
+    Raises:
+        InputError: The source names no slice of a volume, or one that is not there.
+    """
+    depth = grid.depth(source.axis)
+    index = source.slice_index
+    if index is None:
+        if grid.depth() != 1:
+            msg = f"{source}: a volume of {grid.depth()} slices where one picture was expected; name a slice"
+            raise InputError(msg)
+        flat = voxels[:, :, 0]
+    else:
+        if not 0 <= index < depth:
+            msg = f"{show_name(source.path)}: no slice {index} among {depth} along axis {source.axis}"
+            raise InputError(msg)
+        flat = np.take(voxels, index, axis=source.axis % 3)
+    return flat.swapaxes(0, 1) if grid.x_first else flat
+
+
+class _Slot:
+    """The place of one decoded file; its lock lets the first thread decode while the others wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.value: Any = None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _slot(load: Callable[..., Any], path: Path, stamp: tuple[int, int], rest: tuple[Any, ...]) -> _Slot:
+    return _Slot()
+
+
+def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:
+    """Return `load(path, *rest)`, decoded once as long as the file is unchanged and among the last few.
+
+    Safe to call from many threads.
+    """
+    status = path.stat()
+    slot = _slot(load, path, (status.st_mtime_ns, status.st_size), rest)
+    with slot.lock:
+        if slot.value is None:
+            slot.value = load(path, *rest)
+        value: T = slot.value
+        return value
