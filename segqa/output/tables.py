@@ -1,0 +1,220 @@
+"""Tables on disk: CSV, JSON, JSON lines and Parquet with one set of columns (`segqa/schema.py`).
+
+An empty CSV cell and a JSON `null` mean "not available"; `nan` is written as that. Infinity is refused: a
+table shows the image diagonal instead (`metrics.finite_distance`), so that means stay defined and nothing is
+dropped. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from segqa import __version__
+from segqa.errors import InputError
+from segqa.schema import SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FORMATS = ("csv", "json", "jsonl", "parquet")
+
+KEY_COLUMNS = ("case", "object", "label", "model")
+"""What makes a row unique, and what tables are joined on."""
+
+_KNOWN_TYPES = TRUTH_SCHEMA | SCORE_SCHEMA
+
+
+def read_scores(path: Path) -> pl.DataFrame:
+    """Read a table of predicted scores, whoever wrote it.
+
+    Needed are the key columns and `predicted_dice`. Other columns of the schema are filled with "not
+    available" (`status` with "ok") when the file has none; columns that the schema does not know are kept.
+
+    Args:
+        path: A `.csv`, `.json`, `.jsonl` or `.parquet` file.
+
+    Returns:
+        The columns of `SCORE_SCHEMA` in their order, then the others; one row per case, object and model.
+
+    Raises:
+        InputError: The file is missing, unreadable, of another format, without a needed column, or a cell is
+            not of its column's type.
+    """
+    return _read(path, SCORE_SCHEMA, (*KEY_COLUMNS, "predicted_dice"))
+
+
+def read_truth(path: Path) -> pl.DataFrame:
+    """Read a table of true metrics as `segqa evaluate` writes it; needed are the keys and `true_dice`.
+
+    Raises and columns as in `read_scores`, with `TRUTH_SCHEMA`.
+    """
+    return _read(path, TRUTH_SCHEMA, (*KEY_COLUMNS, "true_dice"))
+
+
+def write_table(
+    frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = SCHEMA_NAME
+) -> None:
+    """Write a table in one step: a reader sees the old file or the whole new one.
+
+    Args:
+        frame: Any table; `nan` becomes "not available".
+        path: Where to; missing folders are made.
+        file_format: One of `FORMATS`; by default the file's extension tells.
+        schema: Name that JSON and Parquet carry beside the version.
+
+    Raises:
+        InputError: Unknown extension, a folder is in the way, or the disk refuses.
+        ValueError: A cell is infinite.
+    """
+    file_format = file_format or table_format(path)
+    write_whole(path, lambda file: _dump(frame, file, file_format, schema))
+
+
+def render(frame: pl.DataFrame, file_format: str, *, schema: str = SCHEMA_NAME) -> str:
+    """Return a table as CSV, JSON or JSON lines for stdout.
+
+    Raises:
+        InputError: The format is Parquet (which is binary) or unknown.
+    """
+    if file_format == "parquet":
+        msg = "format parquet is binary and is not printed: name a file with --output scores.parquet"
+        raise InputError(msg)
+    buffer = io.BytesIO()
+    _dump(frame, buffer, file_format, schema)
+    return buffer.getvalue().decode("utf-8")
+
+
+def table_format(path: Path) -> str:
+    """Return the format that a file's extension stands for; `InputError` when it stands for none."""
+    file_format = path.suffix.lower().removeprefix(".")
+    if file_format not in FORMATS:
+        msg = f"{path.name}: unknown extension for a table; use one of .{', .'.join(FORMATS)}"
+        raise InputError(msg)
+    return file_format
+
+
+def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
+    """Write a file under a temporary name in its folder, sync it, and put it in place; remove it on failure.
+
+    Raises:
+        InputError: The file cannot be written (a folder of that name, no permission, full disk).
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            dump(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        msg = f"{path}: cannot be written ({reason}); choose another place with --output or make room"
+        raise InputError(msg) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _dump(frame: pl.DataFrame, file: IO[bytes], file_format: str, schema: str) -> None:
+    frame = _storable(frame)
+    header = {"schema": schema, "version": SCHEMA_VERSION, "segqa_version": __version__}
+    if file_format == "csv":
+        frame.write_csv(file)
+    elif file_format == "json":
+        file.write(json.dumps(header)[:-1].encode() + b', "rows": ')
+        frame.write_json(cast(io.IOBase, file))
+        file.write(b"}\n")
+    elif file_format == "jsonl":
+        frame.write_ndjson(file)
+    elif file_format == "parquet":
+        frame.write_parquet(file, metadata={name: str(value) for name, value in header.items()})
+    else:
+        msg = f"unknown table format {file_format!r}; use one of {', '.join(FORMATS)}"
+        raise InputError(msg)
+
+
+def _storable(frame: pl.DataFrame) -> pl.DataFrame:
+    """Turn `nan` into "not available" and refuse infinity."""
+    floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
+    for name in floats:
+        if frame[name].is_infinite().any():
+            msg = f"column {name} holds infinity: write metrics.finite_distance of it"
+            raise ValueError(msg)
+    return frame.with_columns(pl.col(name).fill_nan(None) for name in floats)
+
+
+def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]) -> pl.DataFrame:
+    frame = _load(path)
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        found = ", ".join(frame.columns[:6]) or "no column"
+        msg = f"{path.name}: no column {', '.join(missing)} (found {found}); give a table written by segqa"
+        raise InputError(msg)
+    frame = frame.with_columns(
+        _typed(frame[name], _KNOWN_TYPES[name], path) for name in frame.columns if name in _KNOWN_TYPES
+    )
+    if frame["case"].null_count():
+        row = frame["case"].is_null().arg_max()
+        msg = f"{path.name}: row {(row or 0) + 1} has no case; fill the column or remove the row"
+        raise InputError(msg)
+    absent = {name: dtype for name, dtype in schema.items() if name not in frame.columns}
+    frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
+    frame = frame.with_columns(pl.col(*KEY_COLUMNS).fill_null(""), pl.col("status").fill_null(STATUS_OK))
+    return frame.select(*schema, pl.exclude(*schema))
+
+
+def _load(path: Path) -> pl.DataFrame:
+    """Read the file with as little interpretation as its format allows."""
+    file_format = table_format(path)
+    if not path.is_file():
+        msg = f"{path}: no such file; write one with `segqa score` or name another"
+        raise InputError(msg)
+    try:
+        if file_format == "csv":
+            return pl.read_csv(path, infer_schema=False)
+        if file_format == "json":
+            return _load_json(path)
+        if file_format == "jsonl":
+            return pl.read_ndjson(path, infer_schema_length=None)
+        return pl.read_parquet(path)
+    except (PolarsError, OSError, UnicodeError) as error:
+        reason = (str(error).strip().splitlines() or ["empty file"])[0]
+        msg = f"{path.name}: not a readable {file_format} table ({reason}); write it anew"
+        raise InputError(msg) from error
+
+
+def _load_json(path: Path) -> pl.DataFrame:
+    document = pl.read_json(path, infer_schema_length=None)
+    if "rows" not in document.columns or not isinstance(document.schema["rows"], pl.List):
+        msg = f'{path.name}: no "rows" in the JSON object; give a table written by segqa'
+        raise InputError(msg)
+    version = document["version"][0] if "version" in document.columns else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        msg = f"{path.name}: schema version {version} where {SCHEMA_VERSION} was expected; update segqa"
+        raise InputError(msg)
+    rows = document["rows"].explode().drop_nulls()
+    if rows.is_empty():
+        return pl.DataFrame(schema=_KNOWN_TYPES)
+    return rows.struct.unnest()
+
+
+def _typed(column: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+    """Return the column in its type, `nan` as null; a cell that does not fit is an error with its row."""
+    cast = column.cast(dtype, strict=False)
+    bad = cast.is_null() & column.is_not_null()
+    if dtype.is_float():
+        bad = bad | cast.is_infinite().fill_null(False)
+        cast = cast.fill_nan(None)
+    row = bad.arg_max() if bad.any() else None
+    if row is not None:
+        wanted = "a number" if dtype.is_numeric() else "text"
+        msg = f"{path.name}: row {row + 1}, column {column.name}: {column[row]!r} where {wanted} was expected"
+        raise InputError(msg)
+    return cast
