@@ -1,0 +1,119 @@
+"""A crash-safe record of finished rows, so that a killed run loses at most what was in flight.
+
+The first line holds a key: a hash of the options, the weights and the inputs. A run with another key must not
+continue the journal. Each further line is one row as JSON; a last line that a crash tore is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    Row = Mapping[str, Any]
+
+
+def journal_key(*, options: Mapping[str, object], weights: str, inputs: Iterable[Path]) -> str:
+    """Return a hash that changes when an option, the weights or an input file (size or time) changes.
+
+    Args:
+        options: What the result depends on; values that JSON does not know count by their text.
+        weights: Hash of the weights.
+        inputs: Every file read; their order does not matter.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    stats = ((str(path), path.stat()) for path in inputs)
+    files = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    text = json.dumps([dict(options), weights, files], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Journal:
+    """Rows of a run, appended as they are finished.
+
+    >>> with Journal(path, key, resume=True) as journal:       # doctest: +SKIP
+    ...     for case in cases_without(journal.rows):
+    ...         journal.append(score(case))
+    ...     write_table(pl.DataFrame(journal.rows), output)
+    ...     journal.remove()
+
+    Attributes:
+        rows: Every row of the journal, those of the resumed run first.
+    """
+
+    def __init__(self, path: Path, key: str, *, resume: bool = False) -> None:
+        """Start a journal, or continue the one that is there.
+
+        Args:
+            path: The journal file; its folder is made.
+            key: What `journal_key` returned for this run.
+            resume: Continue an existing journal; otherwise it is begun anew.
+
+        Raises:
+            InputError: The journal belongs to another run, or cannot be read or written.
+        """
+        self._path = path
+        self.rows: list[dict[str, Any]] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._recover(key) if resume and path.exists() else 0
+            self._file = path.open("r+b" if whole else "wb")
+            self._file.seek(whole)
+            self._file.truncate()
+            if not whole:
+                self._write([{"key": key}])
+        except OSError as error:
+            msg = f"{path}: the journal cannot be written ({error.strerror}); choose another output folder"
+            raise InputError(msg) from error
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rows and put them on the disk before returning."""
+        added = [dict(row) for row in rows]
+        self._write(added)
+        self.rows += added
+
+    def remove(self) -> None:
+        """Delete the journal: the result is complete and written elsewhere."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _recover(self, key: str) -> int:
+        """Load the whole lines and return where they end; 0 when not even the first line is whole."""
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        try:
+            parsed = [json.loads(line) for line in lines]
+            found = parsed[0]["key"] if parsed else key
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{self._path}: not a journal of segqa; delete it or run without --resume"
+            raise InputError(msg) from error
+        if found != key:
+            msg = f"{self._path}: the journal is of a run with other options, weights or inputs; "
+            raise InputError(msg + "repeat that call, or run without --resume to begin anew")
+        self.rows = parsed[1:]
+        return sum(len(line) for line in lines)

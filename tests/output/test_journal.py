@@ -1,0 +1,105 @@
+import os
+
+import pytest
+
+from segqa.errors import InputError
+from segqa.output.journal import Journal, journal_key
+
+ROWS = [{"case": "ä\n", "dice": 1 / 3}, {"case": "b", "dice": None}, {"case": "c", "dice": 1.0}]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new" / "scores.csv.journal"
+
+
+def test_rows_are_on_disk_before_append_returns(path):
+    journal = Journal(path, "k")
+    journal.append(ROWS)
+    assert path.read_bytes().count(b"\n") == 4
+    journal.remove()
+
+
+def test_a_resumed_journal_has_the_rows_and_goes_on(path):
+    with Journal(path, "k") as journal:
+        journal.append(ROWS[:2])
+    with Journal(path, "k", resume=True) as journal:
+        assert journal.rows == ROWS[:2]
+        journal.append(ROWS[2:])
+    with Journal(path, "k", resume=True) as journal:
+        assert journal.rows == ROWS
+
+
+def test_cut_at_any_byte_it_resumes_to_the_same_bytes(path):
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        with Journal(path, "k", resume=True) as journal:
+            assert journal.rows == ROWS[: len(journal.rows)]
+            journal.append(ROWS[len(journal.rows) :])
+        assert path.read_bytes() == whole
+
+
+def test_without_resume_it_begins_anew(path):
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+    with Journal(path, "other") as journal:
+        assert journal.rows == []
+    with Journal(path, "other", resume=True) as journal:
+        assert journal.rows == []
+
+
+def test_resuming_without_a_journal_starts_one(path):
+    with Journal(path, "k", resume=True) as journal:
+        assert journal.rows == []
+    assert path.exists()
+
+
+def test_a_journal_of_another_run_is_refused_and_kept(path):
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"other options, weights or inputs.*without --resume"):
+        Journal(path, "other", resume=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b'{"a": 1}\n', b"\xff\n"])
+def test_a_file_that_is_no_journal_is_refused(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a journal"):
+        Journal(path, "k", resume=True)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_cannot_be_written_is_an_input_error(path):
+    path.mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot be written"):
+        Journal(path, "k")
+
+
+def test_remove_leaves_nothing(path):
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+        journal.remove()
+    assert not path.exists()
+
+
+def test_the_key_changes_with_options_weights_and_inputs(tmp_path):
+    file, other = tmp_path / "a.png", tmp_path / "b.png"
+    file.write_bytes(b"1")
+    other.write_bytes(b"2")
+
+    def key(**changes):
+        return journal_key(
+            **({"options": {"margin": 0.1}, "weights": "w", "inputs": [file, other]} | changes)
+        )
+
+    assert key() == key(inputs=[other, file])
+    assert len({key(), key(options={"margin": 0.2}), key(weights="v"), key(inputs=[file])}) == 4
+    before = key()
+    os.utime(file, ns=(1, 1))
+    assert key() != before
