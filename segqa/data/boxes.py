@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segqa.data.files import list_some, replace_file, show_name
+from segqa.data.formats import split_name
+from segqa.data.types import PromptBox
+from segqa.errors import InputError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
+
+MOST_OUTSIDE = 0.1
+"""Share of a box's area that may lie outside of the image; it is clipped. More is an error."""
+
+_FORMATS = ("xyxy", "xywh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +92,150 @@ class Box:
         dx = max(1, round(self.width * share))
         dy = max(1, round(self.height * share))
         return Box(self.x0 - dx, self.y0 - dy, self.x1 + dx, self.y1 + dy)
+
+
+def read_boxes(path: Path) -> dict[str, tuple[PromptBox, ...]]:
+    """Read the prompt boxes of each case.
+
+    Three forms are told apart by their keys: segqa's own (`{"format": "xyxy" or "xywh", "boxes": {case:
+    [[12, 30, 88, 120], {"box": [5, 5, 60, 71], "label": "liver"}]}}`), a plain `{case: [[...]]}` in xyxy, and
+    COCO's instances (xywh, with the category's name as label). Cases are stems; an ending is taken off.
+    Coordinates are pixels of the stored image, half-open, and are rounded.
+
+    Returns:
+        Boxes by case, in the order of the file.
+
+    Raises:
+        InputError: No JSON of these forms, or a box that is not four numbers, is empty, inverted or
+            normalised to 0..1; names case and index.
+    """
+    content = _read_json(path)
+    if "annotations" in content and "images" in content:
+        return _from_coco(content, path)
+    layout = "xyxy"
+    if isinstance(content.get("boxes"), dict):
+        layout = content.get("format", "xyxy")
+        content = content["boxes"]
+    if layout not in _FORMATS:
+        msg = f"{show_name(path)}: box format {layout!r} where one of {', '.join(_FORMATS)} was expected"
+        raise InputError(msg)
+    boxes: dict[str, tuple[PromptBox, ...]] = {}
+    for case, entries in content.items():
+        key = case_key(case)
+        if key in boxes:
+            msg = f"{show_name(path)}: case {key!r} twice; join its boxes into one list"
+            raise InputError(msg)
+        boxes[key] = _parse_case(entries, layout, f"{show_name(path)}: case {case!r}")
+    return boxes
+
+
+def write_boxes(path: Path, boxes: Mapping[str, Sequence[PromptBox]]) -> None:
+    """Write boxes in segqa's own form (xyxy), whole or not at all.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    content = {case: [_to_json(prompt) for prompt in prompts] for case, prompts in boxes.items()}
+    text = json.dumps({"format": "xyxy", "boxes": content}, ensure_ascii=False, indent=1)
+    replace_file(path, text.encode())
+
+
+def place_box(box: Box, height: int, width: int, *, name: str = "box") -> tuple[Box, list[str]]:
+    """Return the part of a box inside an image of that size, with the remark `box-clipped` if it was cut.
+
+    Raises:
+        InputError: More than 10 % of its area lies outside; `name` says which box.
+    """
+    inside = box.clip(height, width)
+    if inside == box:
+        return box, []
+    outside = 1 - inside.area / box.area
+    corners = f"({box.x0}, {box.y0}, {box.x1}, {box.y1})"
+    if outside > MOST_OUTSIDE:
+        fact = f"{100 * outside:.0f} % of {corners} is outside of the image ({width} wide, {height} high)"
+        msg = f"{name}: {fact}; are the boxes xywh, (y, x) or of another image?"
+        raise InputError(msg)
+    return inside, [f"box-clipped: {corners} reaches over the image"]
+
+
+def case_key(name: str) -> str:
+    """Return the key that pairs files and boxes: NFC, without a known ending."""
+    return split_name(unicodedata.normalize("NFC", name))[0]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        msg = f"{show_name(path)}: cannot be read ({error.strerror or error})"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]})"
+        raise InputError(msg) from error
+    if not isinstance(content, dict):
+        msg = (
+            f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"
+        )
+        raise InputError(msg)
+    return content
+
+
+def _from_coco(content: dict[str, Any], path: Path) -> dict[str, tuple[PromptBox, ...]]:
+    name = show_name(path)
+    try:
+        cases = {image["id"]: case_key(image["file_name"]) for image in content["images"]}
+        labels = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
+        boxes: dict[str, list[PromptBox]] = {case: [] for case in cases.values()}
+        for index, entry in enumerate(content["annotations"]):
+            box = _parse_box(entry["bbox"], "xywh", f"{name}: annotation {index}")
+            boxes[cases[entry["image_id"]]].append(PromptBox(box, labels.get(entry.get("category_id"))))
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"{name}: a COCO file without a valid {error}; images need id and file_name, annotations bbox"
+        raise InputError(msg) from error
+    if len(boxes) < len(cases):
+        twice = sorted({case for case in cases.values() if list(cases.values()).count(case) > 1})
+        msg = f"{name}: images of the same name: {list_some(twice)}; give them different names"
+        raise InputError(msg)
+    return {case: tuple(found) for case, found in boxes.items()}
+
+
+def _parse_case(entries: Any, layout: str, name: str) -> tuple[PromptBox, ...]:
+    if not isinstance(entries, list):
+        msg = f"{name}: {str(entries)[:60]!r} where a list of boxes was expected"
+        raise InputError(msg)
+    return tuple(_parse_entry(entry, layout, f"{name}, box {index}") for index, entry in enumerate(entries))
+
+
+def _parse_entry(entry: Any, layout: str, name: str) -> PromptBox:
+    if not isinstance(entry, dict):
+        return PromptBox(_parse_box(entry, layout, name))
+    label = entry.get("label")
+    return PromptBox(_parse_box(entry.get("box"), layout, name), None if label is None else str(label))
+
+
+def _parse_box(values: Any, layout: str, name: str) -> Box:
+    is_four = isinstance(values, list) and len(values) == 4
+    if not is_four or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        msg = f"{name}: {str(values)[:60]} where four numbers were expected"
+        raise InputError(msg)
+    if not all(math.isfinite(v) and abs(v) < 2**31 for v in values):
+        msg = f"{name}: {values} is not finite; give pixels"
+        raise InputError(msg)
+    if all(0 <= v <= 1 for v in values) and any(isinstance(v, float) for v in values):
+        msg = f"{name}: {values} looks normalised to 0..1; give pixels"
+        raise InputError(msg)
+    box = Box.from_xywh(*values) if layout == "xywh" else Box(*map(round, values))
+    if box.width <= 0 or box.height <= 0:
+        hint = (
+            'is it xywh? Then set "format": "xywh"'
+            if layout == "xyxy"
+            else "width and height must be above 0"
+        )
+        msg = f"{name}: {values} has no area ({layout}); {hint}"
+        raise InputError(msg)
+    return box
+
+
+def _to_json(prompt: PromptBox) -> list[int] | dict[str, Any]:
+    corners = [prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1]
+    return corners if prompt.label is None else {"box": corners, "label": prompt.label}

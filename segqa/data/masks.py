@@ -1,0 +1,198 @@
+"""Masks of every format as label maps, and label maps written as PNG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowModule
+from PIL.Image import Image as PillowImage
+
+from segqa.data.decoding import Decoded, decode_flat
+from segqa.data.files import list_some, replace_file, show_name
+from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, Format, sniff
+from segqa.data.grids import Grid
+from segqa.data.labels import foreground_remark, to_labels
+from segqa.data.types import LabelMap, Picture, Source
+from segqa.data.volumes import cut_slice, read_volume, remember
+from segqa.errors import InputError
+
+MaskChannel = Literal["red", "green", "blue", "alpha"]
+"""The channel of a colour picture that holds the mask."""
+
+_CHANNELS: tuple[MaskChannel, ...] = ("red", "green", "blue", "alpha")
+_READABLE_MODES = frozenset({"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_COLOR_MODES = {"LA": "LA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
+
+
+@dataclass(slots=True)
+class LabelVolume:
+    """The labels of a whole volume file."""
+
+    labels: NDArray[np.integer[Any]]
+    grid: Grid
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_mask(
+    source: Source, *, mask_channel: MaskChannel | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """Read a mask as a label map; `labels.py` holds the rule that turns values into labels.
+
+    Palettes give their indices, not their colours; a colour picture must have equal channels, unless
+    `mask_channel` names the one to read. JPEG is refused. The rule looks at a whole volume, not at a slice.
+
+    Args:
+        source: A file, or a slice of a volume.
+        mask_channel: Channel of a colour picture that holds the mask.
+        max_pixels: Limit on the pixels (voxels for a volume), checked before they are decoded.
+
+    Returns:
+        Labels, int32 of shape `(H, W)`; warnings among `missing-iend`, `exif-rotated`, `alpha-dropped`,
+        `palette-labels`, `non-binary`, `probability-map`, `mostly-foreground`; the spacing if the file tells.
+
+    Raises:
+        InputError: Missing, damaged, or no mask; one line with the remedy.
+    """
+    kind = sniff(source.path)
+    if kind in FLAT_FORMATS:
+        if source.slice_index is not None:
+            msg = (
+                f"{source}: a {kind} file has no slices, but the image is a volume; save the mask as one too"
+            )
+            raise InputError(msg)
+        warnings: list[str] = []
+        values = _read_flat(source, kind, mask_channel, max_pixels, warnings)
+        picture = Picture(to_labels(values, source=source, warnings=warnings), warnings)
+    else:
+        volume = read_label_volume(source.path, kind=kind, max_pixels=max_pixels)
+        labels = cut_slice(volume.labels, volume.grid, source)
+        picture = Picture(labels, list(volume.warnings), volume.grid.plane_spacing(source.axis))
+    picture.pixels = picture.pixels.astype(np.int32)
+    remark = foreground_remark(picture.pixels)
+    if remark is not None:
+        picture.warnings.append(remark)
+    return picture
+
+
+def read_label_volume(path: Path, *, kind: Format, max_pixels: int = MAX_PIXELS) -> LabelVolume:
+    """Return the labels of a volume file; decoded once and remembered among the last few.
+
+    Raises:
+        InputError: Damaged, too large, or no mask.
+    """
+    return remember(_load_labels, path, kind, max_pixels)
+
+
+def write_mask(path: Path, label_map: LabelMap) -> None:
+    """Write a label map as PNG, whole or not at all.
+
+    8 bits up to label 127, 16 bits above: bright 8-bit values could be taken for a mask with soft edges.
+    A map whose only label is 255 or 65535 reads back as label 1, as any mask of black and white does.
+
+    Raises:
+        InputError: A label is negative or above 65535, or the file cannot be written.
+    """
+    least, top = int(label_map.min()), int(label_map.max())
+    if least < 0 or top > np.iinfo(np.uint16).max:
+        msg = f"{show_name(path)}: labels {least}..{top} do not fit a PNG (0..65535); renumber them"
+        raise InputError(msg)
+    file = io.BytesIO()
+    PillowModule.fromarray(label_map.astype(np.uint8 if top < 128 else np.uint16)).save(file, format="PNG")
+    replace_file(path, file.getvalue())
+
+
+def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:
+    volume = read_volume(path, kind, "mask", max_pixels)
+    warnings: list[str] = []
+    values = volume.voxels
+    if volume.grid.is_color:
+        values = _one_channel(values, path, None, warnings)
+    labels = to_labels(values, source=show_name(path), warnings=warnings)
+    labels.setflags(write=False)
+    return LabelVolume(labels, volume.grid, warnings)
+
+
+def _read_flat(
+    source: Source, kind: Format, mask_channel: MaskChannel | None, max_pixels: int, warnings: list[str]
+) -> NDArray[Any]:
+    if kind is Format.JPEG:
+        msg = (
+            f"{source}: a JPEG mask; its compression changes the labels near every edge; "
+            "export it as PNG from the original, not from this file"
+        )
+        raise InputError(msg)
+    decoded = decode_flat(source.path, kind, max_pixels=max_pixels)
+    if not isinstance(decoded, Decoded):
+        return decoded if decoded.ndim == 2 else _one_channel(decoded, source.path, mask_channel, warnings)
+    warnings += decoded.warnings
+    image = decoded.image
+    if image.mode in _READABLE_MODES:
+        return _grey_values(image, decoded.bits, mask_channel, source, warnings)
+    if image.mode not in _COLOR_MODES:
+        msg = f"{source}: a {image.mode} picture where labels were expected; save it as grey PNG"
+        raise InputError(msg)
+    if decoded.bits > 8:
+        msg = (
+            f"{source}: colour of {decoded.bits} bits where labels were expected; save it as 16-bit grey PNG"
+        )
+        raise InputError(msg)
+    values = np.asarray(image.convert(_COLOR_MODES[image.mode]))
+    return _one_channel(values, source.path, mask_channel, warnings)
+
+
+def _grey_values(
+    image: PillowImage, bits: int, channel: MaskChannel | None, source: Source, warnings: list[str]
+) -> NDArray[Any]:
+    if channel == "alpha" and "transparency" not in image.info:
+        msg = f"{source}: no alpha channel to read the mask from; leave out --mask-channel"
+        raise InputError(msg)
+    if channel is not None and image.mode in ("P", "L", "1"):
+        return np.asarray(image.convert("RGBA").getchannel(_CHANNELS.index(channel)))
+    values = np.asarray(image)
+    if image.mode == "P":
+        count = len(np.unique(values))
+        if count > 2:
+            warnings.append(f"palette-labels: {count} palette indices taken as labels")
+        return values.astype(np.uint16)  # an index is never the grey of a soft edge
+    if image.mode == "L" and bits in (2, 4):
+        return values // np.uint8(255 // (2**bits - 1))  # Pillow stretches these to 0..255
+    return values
+
+
+def _one_channel(
+    values: NDArray[Any], path: Path, mask_channel: MaskChannel | None, warnings: list[str]
+) -> NDArray[Any]:
+    """Return the channel that holds the mask of values `(..., C)`: grey, grey and alpha, RGB or RGBA."""
+    count = values.shape[-1]
+    has_alpha = count in (2, 4)
+    alpha = values[..., -1] if has_alpha else None
+    if mask_channel == "alpha":
+        if alpha is None:
+            msg = f"{show_name(path)}: no alpha channel to read the mask from; leave out --mask-channel"
+            raise InputError(msg)
+        return np.asarray(alpha)
+    colors = values[..., :-1] if has_alpha else values
+    if mask_channel is not None:
+        return np.asarray(colors[..., min(_CHANNELS.index(mask_channel), colors.shape[-1] - 1)])
+    grey = colors[..., 0]
+    if (colors != grey[..., None]).any():
+        raise InputError(_color_text(colors, path))
+    if alpha is not None and alpha.min() != alpha.max():
+        if grey.min() == grey.max():
+            msg = f"{show_name(path)}: blank in colour, content in alpha; read it with --mask-channel alpha"
+            raise InputError(msg)
+        warnings.append("alpha-dropped")
+    return np.asarray(grey)
+
+
+def _color_text(colors: NDArray[Any], path: Path) -> str:
+    found = np.unique(colors.reshape(-1, colors.shape[-1]), axis=0)
+    names = ["(" + ", ".join(str(value) for value in color) + ")" for color in found.tolist()]
+    fact = f"a colour mask with {len(names)} colours: {list_some(names, limit=4)}"
+    remedy = "save one number a class (grey or palette PNG), or choose a channel with --mask-channel"
+    return f"{show_name(path)}: {fact}; {remedy}"

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segqa.data.boxes import Box, place_box, read_boxes, write_boxes
+from segqa.data.types import PromptBox
+from segqa.errors import InputError
+
+positions = st.integers(-1000, 5000)
+sizes = st.integers(1, 4000)
+boxes = st.builds(lambda x, y, w, h: Box(x, y, x + w, y + h), positions, positions, sizes, sizes)
+prompts = st.builds(PromptBox, boxes, st.none() | st.text(max_size=8))
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(
+    lambda text: unicodedata.normalize("NFC", f"{text}#")
+)
+
+
+def write(tmp_path, content):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@given(st.dictionaries(names, st.lists(prompts, max_size=4).map(tuple), max_size=4))
+def test_written_boxes_read_back_the_same(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("boxes") / "boxes.json"
+    write_boxes(path, content)
+    assert read_boxes(path) == content
+
+
+@given(boxes, boxes)
+def test_iou_agrees_with_counting_pixels(first, second):
+    origin = min(first.x0, second.x0), min(first.y0, second.y0)
+    xs = [set(range(box.x0 - origin[0], box.x1 - origin[0])) for box in (first, second)]
+    ys = [set(range(box.y0 - origin[1], box.y1 - origin[1])) for box in (first, second)]
+    common = len(xs[0] & xs[1]) * len(ys[0] & ys[1])
+    assert first.iou(second) == pytest.approx(common / (first.area + second.area - common))
+
+
+def test_own_form_reads_xyxy_and_xywh_with_labels(tmp_path):
+    content = {"format": "xywh", "boxes": {"a.png": [[1, 2, 10, 20], {"box": [5, 5, 2, 2], "label": 3}]}}
+    assert read_boxes(write(tmp_path, content)) == {
+        "a": (PromptBox(Box(1, 2, 11, 22)), PromptBox(Box(5, 5, 7, 7), "3"))
+    }
+
+
+def test_a_plain_mapping_is_xyxy(tmp_path):
+    assert read_boxes(write(tmp_path, {"a": [[1.4, 2.6, 11, 22]]})) == {"a": (PromptBox(Box(1, 3, 11, 22)),)}
+
+
+def test_coco_is_told_by_its_keys(tmp_path):
+    content = {
+        "images": [{"id": 7, "file_name": "sub/a.png"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2, 10, 20]}],
+        "categories": [{"id": 2, "name": "liver"}],
+    }
+    expected = {"sub/a": (PromptBox(Box(1, 2, 11, 22), "liver"),), "b": ()}
+    assert read_boxes(write(tmp_path, content)) == expected
+
+
+def test_a_coco_annotation_of_an_unknown_image_is_refused(tmp_path):
+    content = {"images": [], "annotations": [{"image_id": 7, "bbox": [1, 2, 10, 20]}]}
+    with pytest.raises(InputError, match="COCO"):
+        read_boxes(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("entry", "fact"),
+    [
+        ([10, 10, 5, 20], "no area .*xywh"),
+        ([10, 10, 10, 20], "no area"),
+        ([0.1, 0.1, 0.5, 0.5], "normalised"),
+        ([0.0, 0.0, 1.0, 1.0], "normalised"),
+        ([float("nan"), 0, 1, 1], "not finite"),
+        (["1", 2, 3, 4], "four numbers"),
+        ([1, 2, 3], "four numbers"),
+        ([1, 2, 3, True], "four numbers"),
+        (7, "four numbers"),
+        ({"label": "liver"}, "four numbers"),
+    ],
+)
+def test_bad_boxes_name_case_and_index(tmp_path, entry, fact):
+    with pytest.raises(InputError, match=f"case 'a', box 1: .*{fact}"):
+        read_boxes(write(tmp_path, {"boxes": {"a": [[0, 0, 5, 5], entry]}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("{", "not JSON"),
+        ("[]", "JSON list"),
+        ('{"a": 3}', "list of boxes"),
+        ('{"boxes": {}, "format": "yx"}', "'yx'"),
+    ],
+)
+def test_files_that_are_no_boxes_are_refused(tmp_path, text, fact):
+    path = tmp_path / "boxes.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=fact):
+        read_boxes(path)
+
+
+def test_the_same_case_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match="'a' twice"):
+        read_boxes(write(tmp_path, {"a.png": [], "a.jpg": []}))
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_boxes(tmp_path / "none.json")
+
+
+def test_a_box_over_the_edge_is_clipped_with_a_remark():
+    assert place_box(Box(0, 0, 20, 20), 30, 30) == (Box(0, 0, 20, 20), [])
+    placed, remarks = place_box(Box(-1, 0, 20, 20), 30, 30)
+    assert placed == Box(0, 0, 20, 20)
+    assert remarks[0].startswith("box-clipped")
+
+
+@pytest.mark.parametrize("box", [Box(-3, 0, 20, 20), Box(40, 40, 50, 50)])
+def test_a_box_that_is_mostly_or_wholly_outside_is_refused(box):
+    with pytest.raises(InputError, match=r"case a: .*outside of the image"):
+        place_box(box, 30, 30, name="case a")
+
+
+def test_the_tight_box_of_a_mask_is_half_open():
+    mask = np.zeros((6, 8), bool)
+    mask[2:5, 3:7] = True
+    assert Box.from_mask(mask) == Box(3, 2, 7, 5)
+    assert Box.from_mask(np.zeros((6, 8), bool)) is None
