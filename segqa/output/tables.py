@@ -58,9 +58,7 @@ def read_truth(path: Path) -> pl.DataFrame:
     return _read(path, TRUTH_SCHEMA, (*KEY_COLUMNS, "true_dice"))
 
 
-def write_table(
-    frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = SCHEMA_NAME
-) -> None:
+def write_table(frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = SCHEMA_NAME) -> None:
     """Write a table in one step: a reader sees the old file or the whole new one.
 
     Args:
@@ -152,6 +150,8 @@ def _storable(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]) -> pl.DataFrame:
     frame = _load(path)
+    if not frame.columns:  # JSON of no rows names no columns
+        frame = pl.DataFrame(schema=schema)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         found = ", ".join(frame.columns[:6]) or "no column"
@@ -160,14 +160,22 @@ def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]
     frame = frame.with_columns(
         _typed(frame[name], _KNOWN_TYPES[name], path) for name in frame.columns if name in _KNOWN_TYPES
     )
-    if frame["case"].null_count():
-        row = frame["case"].is_null().arg_max()
-        msg = f"{path.name}: row {(row or 0) + 1} has no case; fill the column or remove the row"
-        raise InputError(msg)
     absent = {name: dtype for name, dtype in schema.items() if name not in frame.columns}
     frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
+    _check_keys(frame, path)
     frame = frame.with_columns(pl.col(*KEY_COLUMNS).fill_null(""), pl.col("status").fill_null(STATUS_OK))
     return frame.select(*schema, pl.exclude(*schema))
+
+
+def _check_keys(frame: pl.DataFrame, path: Path) -> None:
+    """Refuse rows that could be mistaken for another: without a case, or with the keys of an earlier row."""
+    nameless = frame["case"].is_null()
+    repeated = ~frame.select(pl.struct(KEY_COLUMNS).is_first_distinct()).to_series()
+    for is_bad, fact in ((nameless, "has no case"), (repeated, "repeats case, object, label and model")):
+        row = is_bad.arg_max() if is_bad.any() else None
+        if row is not None:
+            msg = f"{path.name}: row {row + 1} {fact}; correct or remove it"
+            raise InputError(msg)
 
 
 def _load(path: Path) -> pl.DataFrame:
@@ -182,7 +190,8 @@ def _load(path: Path) -> pl.DataFrame:
         if file_format == "json":
             return _load_json(path)
         if file_format == "jsonl":
-            return pl.read_ndjson(path, infer_schema_length=None)
+            has_rows = path.stat().st_size > 0
+            return pl.read_ndjson(path, infer_schema_length=None) if has_rows else pl.DataFrame()
         return pl.read_parquet(path)
     except (PolarsError, OSError, UnicodeError) as error:
         reason = (str(error).strip().splitlines() or ["empty file"])[0]
@@ -201,7 +210,7 @@ def _load_json(path: Path) -> pl.DataFrame:
         raise InputError(msg)
     rows = document["rows"].explode().drop_nulls()
     if rows.is_empty():
-        return pl.DataFrame(schema=_KNOWN_TYPES)
+        return pl.DataFrame()
     return rows.struct.unnest()
 
 

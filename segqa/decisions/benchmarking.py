@@ -1,0 +1,193 @@
+"""Which segmentation model is better, from predicted scores alone (EvanySeg, section 3.6).
+
+Objects of one image resemble each other, so uncertainty comes from drawing whole cases with replacement. All
+models are drawn together, which makes their differences paired. Above `MAX_GROUPS` cases, the cases are first
+dealt at random into so many groups, and groups are drawn: the same interval for a fraction of the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from segqa.decisions.agreement import kendall
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MAX_GROUPS = 2_000
+OBJECT = ("case", "object", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What `benchmark` found.
+
+    Attributes:
+        models: One row per model, best first: `place`, `model`, `n` scored objects, `n_unscored`,
+            `mean_predicted_dice` with its interval `mean_lower`, `mean_upper`, and `place_stability`: the share of
+            draws in which the model kept its place.
+        differences: One row per pair of models: `better`, `other`, `n` objects scored for both, the mean paired
+            `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0.
+    """
+
+    models: pl.DataFrame
+    differences: pl.DataFrame
+
+
+def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0) -> Benchmark:
+    """Compare models by mean predicted Dice, with percentile bootstrap intervals over cases.
+
+    Args:
+        scores: A table of scores.
+        level: Level of the intervals, above 0 and below 1; each interval holds by itself, not all at once.
+        n_draws: Number of bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Tables of models and of their differences; a model without any score comes last, without a mean.
+
+    Raises:
+        InputError: The table is empty, or the level is out of range.
+    """
+    if scores.is_empty():
+        msg = "the table of scores has no row; score some masks first"
+        raise InputError(msg)
+    if not 0 < level < 1:
+        msg = f"level {level:g} is outside of 0..1"
+        raise InputError(msg)
+    rng = np.random.default_rng(seed)
+    models, values, cases = _matrix(scores)
+    groups, n_groups = _deal(cases, rng)
+    weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(np.float64)
+    means, draws = _means(values, groups, weights)
+    # By mean; a model without scores has none and comes last, equals go by name.
+    order = np.lexsort((np.arange(len(models)), -np.nan_to_num(means, nan=-1.0)))
+    tail = (1 - level) / 2
+    table = _model_table(models, values, means, draws, order, tail)
+    pairs = [
+        _difference(models, values, groups, weights, (int(first), int(second)), tail)
+        for first, second in combinations(order, 2)
+    ]
+    return Benchmark(table, pl.DataFrame(pairs, schema=_DIFFERENCES))
+
+
+def model_order_agreement(agreement: pl.DataFrame) -> float:
+    """Return Kendall's τ between the order of the models by predicted and by true mean Dice.
+
+    Args:
+        agreement: `agreement.agreement_table`; its last row (all models) is left out.
+
+    Returns:
+        -1..1; `nan` with fewer than two models.
+    """
+    means = agreement.head(-1).select("mean_predicted", "mean_true").drop_nulls()
+    return kendall(means["mean_predicted"].to_numpy(), means["mean_true"].to_numpy())
+
+
+_DIFFERENCES = {
+    "better": pl.String,
+    "other": pl.String,
+    "n": pl.Int64,
+    "difference": pl.Float64,
+    "lower": pl.Float64,
+    "upper": pl.Float64,
+    "real": pl.Boolean,
+}
+
+
+def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]:
+    """Return models, scores of shape `(objects, models)` with `nan` for none, and the case index of each object."""
+    models = sorted(scores["model"].unique().to_list())
+    objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
+    cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")
+    columns = cells["model"].replace_strict(models, range(len(models)), return_dtype=pl.Int64)
+    values = np.full((objects.height, len(models)), np.nan)
+    dice = cells["predicted_dice"].cast(pl.Float64).fill_null(np.nan)
+    values[cells["_object"].to_numpy(), columns.to_numpy()] = dice.to_numpy()
+    cases = objects["case"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    return models, values, cases
+
+
+def _deal(cases: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:
+    """Return the group of each object: its case, or one of `MAX_GROUPS` groups of cases."""
+    n_cases = int(cases.max()) + 1
+    if n_cases <= MAX_GROUPS:
+        return cases, n_cases
+    return rng.permutation(n_cases)[cases] % MAX_GROUPS, MAX_GROUPS
+
+
+def _means(values: Floats, groups: NDArray[np.int64], weights: Floats) -> tuple[Floats, Floats]:
+    """Return the mean of each column over its numbers, and the same in each draw: `(columns,)`, `(draws, columns)`."""
+    sums, counts = (
+        np.stack([np.bincount(groups, column, minlength=weights.shape[1]) for column in matrix.T], axis=1)
+        for matrix in (np.nan_to_num(values), (~np.isnan(values)).astype(np.float64))
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums.sum(axis=0) / counts.sum(axis=0), (weights @ sums) / (weights @ counts)
+
+
+def _model_table(
+    models: list[str], values: Floats, means: Floats, draws: Floats, order: NDArray[np.int64], tail: float
+) -> pl.DataFrame:
+    ranked = np.argsort(-np.nan_to_num(draws[:, order], nan=-1.0), axis=1, kind="stable")
+    stability = (ranked == np.arange(len(models))).mean(axis=0)
+    scored = (~np.isnan(values)).sum(axis=0)
+    rows = []
+    for place, model in enumerate(order):
+        lower, upper = _interval(draws[:, model], tail)
+        rows.append(
+            {
+                "place": place + 1,
+                "model": models[model],
+                "n": int(scored[model]),
+                "n_unscored": values.shape[0] - int(scored[model]),
+                "mean_predicted_dice": _number(means[model]),
+                "mean_lower": lower,
+                "mean_upper": upper,
+                "place_stability": float(stability[place]),
+            }
+        )
+    types = dict.fromkeys(("mean_predicted_dice", "mean_lower", "mean_upper"), pl.Float64)
+    return pl.DataFrame(rows, schema_overrides=types)
+
+
+def _difference(
+    models: list[str],
+    values: Floats,
+    groups: NDArray[np.int64],
+    weights: Floats,
+    pair: tuple[int, int],
+    tail: float,
+) -> dict[str, object]:
+    difference = (values[:, pair[0]] - values[:, pair[1]])[:, None]
+    mean, draws = _means(difference, groups, weights)
+    lower, upper = _interval(draws[:, 0], tail)
+    return {
+        "better": models[pair[0]],
+        "other": models[pair[1]],
+        "n": int((~np.isnan(difference)).sum()),
+        "difference": _number(mean[0]),
+        "lower": lower,
+        "upper": upper,
+        "real": None if lower is None or upper is None else lower > 0 or upper < 0,
+    }
+
+
+def _interval(draws: Floats, tail: float) -> tuple[float | None, float | None]:
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        return None, None
+    lower, upper = np.quantile(draws, [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,128 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.stats
+
+from segqa.decisions import benchmarking
+from segqa.decisions.benchmarking import benchmark, model_order_agreement
+from segqa.errors import InputError
+
+
+def scores(n_cases=60, n_objects=3, shifts=(("a", 0.0), ("b", 0.1), ("c", 0.1)), seed=0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for case in range(n_cases):
+        level = rng.uniform(0.3, 0.7)
+        for number in range(n_objects):
+            for model, shift in shifts:
+                dice = level + shift + rng.normal(0, 0.05)
+                rows.append((f"case {case}", str(number), "1", model, dice))
+    return pl.DataFrame(rows, schema=["case", "object", "label", "model", "predicted_dice"], orient="row")
+
+
+def test_means_are_those_of_the_scores_best_first():
+    frame = scores()
+    table = benchmark(frame).models
+    means = dict(frame.group_by("model").agg(pl.col("predicted_dice").mean()).iter_rows())
+    assert table["model"].to_list() == sorted(means, key=means.get, reverse=True)
+    assert table["mean_predicted_dice"].to_list() == pytest.approx(sorted(means.values(), reverse=True))
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_cases():
+    frame = scores(shifts=[("a", 0.0)])
+    table = benchmark(frame, n_draws=4000).models
+    by_case = frame.group_by("case").agg(pl.col("predicted_dice").mean())["predicted_dice"].to_numpy()
+    expected = scipy.stats.bootstrap(
+        (by_case,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert table["mean_lower"][0] == pytest.approx(expected.low, abs=2e-3)
+    assert table["mean_upper"][0] == pytest.approx(expected.high, abs=2e-3)
+
+
+def test_objects_of_one_case_do_not_count_as_independent():
+    table = benchmark(scores(shifts=[("a", 0.0)], n_objects=20)).models
+    width = table["mean_upper"][0] - table["mean_lower"][0]
+    independent = 2 * 1.96 * scores(shifts=[("a", 0.0)], n_objects=20)["predicted_dice"].std() / math.sqrt(1200)
+    assert width > 2 * independent
+
+
+def test_a_real_difference_is_told_from_chance():
+    table = benchmark(scores()).differences
+    found = {frozenset((row["better"], row["other"])): row for row in table.to_dicts()}
+    assert found[frozenset("ab")]["real"]
+    assert found[frozenset("ac")]["real"]
+    assert not found[frozenset("bc")]["real"]
+    assert found[frozenset("ab")]["difference"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_differences_are_paired():
+    difference = benchmark(scores()).differences.row(0, named=True)
+    models = benchmark(scores()).models
+    assert difference["upper"] - difference["lower"] < 0.5 * (models["mean_upper"][0] - models["mean_lower"][0])
+
+
+def test_places_are_stable_where_models_differ():
+    table = benchmark(scores()).models
+    assert table["place_stability"][2] == 1.0
+    assert 0.3 < table["place_stability"][0] < 0.99
+
+
+def test_the_same_seed_gives_the_same_table():
+    assert benchmark(scores(), seed=3).models.equals(benchmark(scores(), seed=3).models)
+    assert not benchmark(scores(), seed=3).models.equals(benchmark(scores(), seed=4).models)
+
+
+def test_missing_scores_are_counted_and_differences_use_common_objects():
+    frame = scores().with_columns(
+        predicted_dice=pl.when((pl.col("model") == "b") & (pl.col("object") == "0"))
+        .then(None)
+        .otherwise("predicted_dice")
+    )
+    result = benchmark(frame)
+    unscored = dict(result.models.select("model", "n_unscored").iter_rows())
+    assert unscored == {"a": 0, "b": 60, "c": 0}
+    common = {frozenset((row["better"], row["other"])): row["n"] for row in result.differences.to_dicts()}
+    assert common == {frozenset("ab"): 120, frozenset("bc"): 120, frozenset("ac"): 180}
+
+
+def test_a_model_without_scores_comes_last_without_a_mean():
+    frame = scores().with_columns(predicted_dice=pl.when(pl.col("model") == "b").then(None).otherwise("predicted_dice"))
+    result = benchmark(frame)
+    assert result.models["model"][-1] == "b"
+    assert result.models["mean_predicted_dice"][-1] is None
+    assert result.differences.filter(pl.col("other") == "b")["real"].to_list() == [None, None]
+
+
+def test_many_cases_in_groups_give_the_same_interval(monkeypatch):
+    frame = scores(n_cases=3000, n_objects=1)
+    monkeypatch.setattr(benchmarking, "MAX_GROUPS", 3000)
+    exact = benchmark(frame).models
+    monkeypatch.setattr(benchmarking, "MAX_GROUPS", 1000)
+    grouped = benchmark(frame).models
+    width = (exact["mean_upper"] - exact["mean_lower"]).to_numpy()
+    np.testing.assert_allclose((grouped["mean_upper"] - grouped["mean_lower"]).to_numpy(), width, rtol=0.15)
+    np.testing.assert_allclose(grouped["mean_predicted_dice"], exact["mean_predicted_dice"])
+
+
+def test_one_case_has_an_interval_of_no_width():
+    table = benchmark(scores(n_cases=1)).models
+    assert table["mean_lower"].to_list() == pytest.approx(table["mean_upper"].to_list())
+
+
+def test_an_empty_table_is_refused():
+    with pytest.raises(InputError, match="no row"):
+        benchmark(scores().clear())
+
+
+def test_a_level_outside_of_0_and_1_is_refused():
+    with pytest.raises(InputError, match="level 95"):
+        benchmark(scores(), level=95)
+
+
+def test_the_order_of_the_models_is_compared_with_the_true_order():
+    table = pl.DataFrame(
+        {"model": ["a", "b", "c", "(all)"], "mean_predicted": [0.1, 0.2, 0.3, 0.2], "mean_true": [0.2, 0.1, 0.5, 0.3]}
+    )
+    assert model_order_agreement(table) == pytest.approx(1 / 3)
