@@ -32,9 +32,7 @@ class Engine(Protocol):
     settings: dict[str, str]
     """What a bundle must remember to make the same engine again."""
 
-    def segment(
-        self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks
-    ) -> NDArray[np.float32]:
+    def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> NDArray[np.float32]:
         """Return foreground probabilities `(Q, SIDE, SIDE)`, 0..1, for `Q` queries and `S` support pairs."""
         ...
 

@@ -24,15 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from segqa.errors import InputError
+from segqa import checkpoints, weights
 from segqa.spe.engines import Canvas, CanvasMasks
 
 OFFICIAL_FILE = "universeg_v1_nf64_ss64_STA.pt"
-OFFICIAL_URL = f"https://github.com/JJGO/UniverSeg/releases/download/weights/{OFFICIAL_FILE}"
-OFFICIAL_PARAMETERS = 1_182_785
-LICENCE_NOTICE = (
-    "UniverSeg's published weights are for research only (OpenRAIL++-M); they are not part of segqa"
-)
+OFFICIAL_PARAMETERS, OFFICIAL_WIDTH = 1_182_785, 64
+LICENCE_NOTICE = "UniverSeg's published weights are for research only (OpenRAIL++-M); they are not part of segqa"
 THRESHOLD = 0.4
 """The SPE authors' cut of UniverSeg's probabilities (their configuration, not in the paper)."""
 N_ENCODER, N_DECODER = 4, 3
@@ -43,22 +40,13 @@ State = dict[str, Tensor]
 
 
 def find_weights() -> Path:
-    """Return the official weights file where segqa or the `universeg` package keeps it.
+    """Return the official weights file where the `universeg` package or segqa keeps it.
 
     Raises:
         InputError: when it is in neither place; the line names the file, its origin and where to put it.
     """
-    from platformdirs import user_cache_path
-
-    own = user_cache_path("segqa") / OFFICIAL_FILE
-    for path in (own, Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE):
-        if path.is_file():
-            return path
-    msg = (
-        f"{OFFICIAL_FILE} not found: download {OFFICIAL_URL} (research use only) and put it at {own}, "
-        "or name it with --engine-weights; --engine readout needs no file"
-    )
-    raise InputError(msg)
+    by_package = Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE
+    return by_package if by_package.is_file() else weights.find_weights("universeg")
 
 
 def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
@@ -76,58 +64,6 @@ def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
     shapes["out_conv.conv.weight"] = (1, width, 1, 1)
     shapes["out_conv.conv.bias"] = (1,)
     return shapes
-
-
-def check_layout(state: State, *, source: str) -> int:
-    """Check every tensor's name, shape and values against the published layout; return the width.
-
-    Raises:
-        InputError: one line that names the file and the first tensors that differ.
-    """
-    head = state.get("out_conv.conv.weight")
-    width = int(head.shape[1]) if isinstance(head, Tensor) and head.ndim == 4 else 64
-    expected = expected_shapes(width)
-    missing = sorted(expected.keys() - state.keys())
-    extra = sorted(state.keys() - expected.keys())
-    if missing or extra:
-        msg = (
-            f"{source}: not UniverSeg's layout: {len(missing)} tensors missing {missing[:2]}, "
-            f"{len(extra)} unknown {extra[:2]}; bring {OFFICIAL_FILE}"
-        )
-        raise InputError(msg)
-    for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            msg = f"{source}: {name} is {tuple(state[name].shape)} where {shape} was expected"
-            raise InputError(msg)
-        if not bool(torch.isfinite(state[name]).all()):
-            msg = f"{source}: {name} holds values that are not finite; the file is damaged"
-            raise InputError(msg)
-    return width
-
-
-def read_state(path: Path) -> State:
-    """Return the tensors of a safetensors file or of a checkpoint, which is read as weights only.
-
-    Raises:
-        InputError: when the file is missing, damaged, or holds anything but named tensors.
-    """
-    if not path.is_file():
-        msg = f"{path}: no such weights file; UniverSeg's own is at {OFFICIAL_URL} (research use only)"
-        raise InputError(msg)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file provokes, it is the file's fault
-        msg = f"{path}: cannot be read as weights ({type(error).__name__}); download it again"
-        raise InputError(msg) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        msg = f"{path}: holds no plain state dict; bring {OFFICIAL_FILE} from {OFFICIAL_URL}"
-        raise InputError(msg)
-    return {str(name): tensor.float() for name, tensor in state.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +116,10 @@ class UniverSeg:
 
     def __init__(self, state: State, *, source: str = "state dict", precision: str = "fp32") -> None:
         self.threshold = THRESHOLD
-        self.width = check_layout(state, source=source)
+        head = state.get("out_conv.conv.weight")
+        self.width = int(head.shape[1]) if head is not None and head.ndim == 4 else OFFICIAL_WIDTH
+        checkpoints.check_layout(state, expected_shapes(self.width), name="universeg", source=source)
+        checkpoints.check_finite(state, source=source)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         digest = hashlib.sha256()
         for name in sorted(state):
@@ -198,12 +137,10 @@ class UniverSeg:
         Raises:
             InputError: when the file is missing, damaged or of another layout.
         """
-        return cls(read_state(path), source=path.name, precision=precision)
+        return cls(checkpoints.read_state(path), source=path.name, precision=precision)
 
     @torch.inference_mode()
-    def segment(
-        self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks
-    ) -> NDArray[np.float32]:
+    def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> NDArray[np.float32]:
         """Return foreground probabilities `(Q, H, W)` of queries `(Q, H, W, 3)`; H and W divisible by 8."""
         pairs = np.stack([to_unit_grey(support_images), support_masks.astype(np.float32)], axis=1)
         support = self.prepare(torch.from_numpy(pairs))

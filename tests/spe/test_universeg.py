@@ -175,8 +175,8 @@ def broken(change):
         (broken(lambda s: s.pop("dec_blocks.1.support.vmapped.conv.bias")), "dec_blocks.1.support"),
         (broken(lambda s: s.update(other=torch.zeros(1))), "other"),
         (broken(lambda s: s.update({"out_conv.conv.bias": torch.zeros(2)})), "out_conv.conv.bias"),
-        (broken(lambda s: s["out_conv.conv.bias"].fill_(float("nan"))), "not finite"),
-        ({}, "44 tensors missing"),
+        (broken(lambda s: s["out_conv.conv.bias"].fill_(float("nan"))), "NaN"),
+        ({"other": torch.zeros(1)}, "44 missing"),
     ],
 )
 def test_a_wrong_layout_is_refused_by_name(tmp_path, state, said):
@@ -207,12 +207,12 @@ def test_a_checkpoint_that_is_more_than_tensors_is_refused_without_running_it(tm
 def test_a_damaged_file_is_one_line(tmp_path, name):
     (tmp_path / name).write_bytes(b"not weights at all")
 
-    with pytest.raises(InputError, match="cannot be read as weights"):
+    with pytest.raises(InputError, match=r"cut\.\w+: not a readable|cut\.\w+: refused"):
         UniverSeg.from_file(tmp_path / name)
 
 
 def test_missing_weights_name_the_file_and_where_it_comes_from(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("SEGQA_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
     with pytest.raises(InputError) as caught:
@@ -220,11 +220,9 @@ def test_missing_weights_name_the_file_and_where_it_comes_from(tmp_path, monkeyp
 
     assert OFFICIAL_FILE in str(caught.value)
     assert "https://github.com/JJGO/UniverSeg/" in str(caught.value)
-    assert "research" in str(caught.value)
 
 
 def test_the_file_of_the_universeg_package_is_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / OFFICIAL_FILE).touch()

@@ -1,0 +1,122 @@
+"""One file that holds all `spe-estimate` needs: training images and masks, points, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segqa.data.files import replace_file
+from segqa.errors import InputError
+from segqa.spe.engines import SIDE, Canvas
+
+FORMAT = "segqa.spe"
+VERSION = 1
+REFIT = "make it again with `segqa spe-fit`"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the pseudo performance was measured; an estimate repeats it to the letter."""
+
+    engine: str
+    engine_settings: dict[str, str]
+    labels: list[str]
+    models: list[str]
+    n_test: int
+    support_size: int
+    repeats: int
+    every_draw: bool
+    tolerance: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A fitted estimator. `T` tasks are the labels, then their mean when there are several."""
+
+    settings: Settings
+    images: Canvas
+    """Training images, shape `(N, SIDE, SIDE, 3)`."""
+    masks: NDArray[np.bool_]
+    """Their masks by label, shape `(N, L, SIDE, SIDE)`."""
+    pseudo: NDArray[np.float64]
+    """Pseudo performance by task, model and metric, shape `(T, K, M)`."""
+    real: NDArray[np.float64]
+    """Real performance on the test images, same shape."""
+    spread: NDArray[np.float64]
+    """Standard deviation of the real metric over the test images, same shape."""
+    kinds: list[list[str]] = field(default_factory=list)
+    """Kind of mapping by task and metric."""
+
+
+def save_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle in one step: a reader sees the old file or the new one, never half of it."""
+    from safetensors.numpy import save
+
+    grey = bool((bundle.images == bundle.images[..., :1]).all())
+    tensors = {
+        "images": np.ascontiguousarray(bundle.images[..., :1] if grey else bundle.images),
+        "masks": np.packbits(bundle.masks, axis=-1),
+        "pseudo": bundle.pseudo,
+        "real": bundle.real,
+        "spread": bundle.spread,
+    }
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "settings": asdict(bundle.settings),
+        "kinds": bundle.kinds,
+    }
+    head["sha256"] = _digest(head, tensors)
+    # One metadata entry: safetensors does not promise an order among several, and the bytes must repeat.
+    replace_file(path, save(tensors, metadata={"segqa": json.dumps(head, sort_keys=True)}))
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        InputError: when the file is missing, damaged, no bundle, or of another version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        msg = f"{path}: no such bundle; {REFIT}"
+        raise InputError(msg)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads((file.metadata() or {}).get("segqa", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, ValueError, OSError) as error:
+        msg = f"{path}: damaged, or not a bundle; {REFIT}"
+        raise InputError(msg) from error
+    if head.get("format") != FORMAT:
+        msg = f"{path}: not an SPE bundle; {REFIT}"
+        raise InputError(msg)
+    if head.get("version") != VERSION:
+        msg = f"{path}: bundle of version {head.get('version')}, this segqa reads version {VERSION}; {REFIT}"
+        raise InputError(msg)
+    if head.pop("sha256", None) != _digest(head, tensors):
+        msg = f"{path}: damaged (its content does not match its own hash); {REFIT}"
+        raise InputError(msg)
+    return Bundle(
+        settings=Settings(**head["settings"]),
+        images=np.broadcast_to(tensors["images"], (*tensors["images"].shape[:3], 3)).copy(),
+        masks=np.unpackbits(tensors["masks"], axis=-1, count=SIDE).astype(bool),
+        pseudo=tensors["pseudo"],
+        real=tensors["real"],
+        spread=tensors["spread"],
+        kinds=head["kinds"],
+    )
+
+
+def _digest(head: dict[str, object], tensors: dict[str, NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tensors[name].shape}".encode() + np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
