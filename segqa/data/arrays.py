@@ -39,9 +39,7 @@ def read_array_header(path: Path, role: Role) -> Grid:
     """
     with decoding(path), _open_array(path, role) as (file, key):
         major, _ = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        )
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         return _grid(shape, dtype, key, path)
 

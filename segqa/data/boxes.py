@@ -67,15 +67,11 @@ class Box:
 
     def intersection(self, other: Box) -> Box:
         """Return the common part; its `area` is 0 when there is none."""
-        return Box(
-            max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
-        )
+        return Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
 
     def union(self, other: Box) -> Box:
         """Return the smallest box around both."""
-        return Box(
-            min(self.x0, other.x0), min(self.y0, other.y0), max(self.x1, other.x1), max(self.y1, other.y1)
-        )
+        return Box(min(self.x0, other.x0), min(self.y0, other.y0), max(self.x1, other.x1), max(self.y1, other.y1))
 
     def iou(self, other: Box) -> float:
         """Return intersection over union, 0..1; 0 when both are without extent."""
@@ -173,9 +169,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]})"
         raise InputError(msg) from error
     if not isinstance(content, dict):
-        msg = (
-            f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"
-        )
+        msg = f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"
         raise InputError(msg)
     return content
 
@@ -226,11 +220,7 @@ def _parse_box(values: Any, layout: str, name: str) -> Box:
         raise InputError(msg)
     box = Box.from_xywh(*values) if layout == "xywh" else Box(*map(round, values))
     if box.width <= 0 or box.height <= 0:
-        hint = (
-            'is it xywh? Then set "format": "xywh"'
-            if layout == "xyxy"
-            else "width and height must be above 0"
-        )
+        hint = 'is it xywh? Then set "format": "xywh"' if layout == "xyxy" else "width and height must be above 0"
         msg = f"{name}: {values} has no area ({layout}); {hint}"
         raise InputError(msg)
     return box

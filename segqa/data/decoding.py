@@ -59,9 +59,7 @@ class FlatHeader:
     """The EXIF orientation will swap height and width."""
 
 
-def decode_flat(
-    path: Path, kind: Format, *, max_pixels: int, orient: bool = True
-) -> Decoded | NDArray[np.generic]:
+def decode_flat(path: Path, kind: Format, *, max_pixels: int, orient: bool = True) -> Decoded | NDArray[np.generic]:
     """Decode a flat file, turned as its EXIF orientation says unless `orient` is false.
 
     Returns:

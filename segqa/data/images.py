@@ -72,13 +72,12 @@ def read_image(
 def _from_volume(source: Source, kind: Format, max_pixels: int) -> tuple[Picture, tuple[float, float], bool]:
     volume = remember(read_volume, source.path, kind, "image", max_pixels)
     grid = volume.grid
-    picture = Picture(cut_slice(volume.voxels, grid, source), spacing=grid.plane_spacing(source.axis))
+    pixels = cut_slice(volume.voxels, grid, source)
+    picture = Picture(pixels, spacing=grid.plane_spacing(source.axis), affine=grid.affine)
     return picture, volume.limits, grid.is_inverted
 
 
-def _from_pillow(
-    decoded: Decoded, source: Source, limits: tuple[float, float] | None, nan: NanPolicy
-) -> Picture:
+def _from_pillow(decoded: Decoded, source: Source, limits: tuple[float, float] | None, nan: NanPolicy) -> Picture:
     picture = Picture(np.empty(0, np.uint8), decoded.warnings)
     if decoded.image.mode in _DEEP_MODES:
         picture.pixels = np.asarray(decoded.image)
@@ -100,9 +99,7 @@ def _drop_alpha(image: PillowImage, warnings: list[str]) -> PillowImage:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_rgb(
-    picture: Picture, source: Source, limits: tuple[float, float] | None, nan: NanPolicy
-) -> NDArray[np.uint8]:
+def _to_rgb(picture: Picture, source: Source, limits: tuple[float, float] | None, nan: NanPolicy) -> NDArray[np.uint8]:
     """Return values of any type, shape `(H, W)` or with a last axis of colours, as 8-bit RGB."""
     values = picture.pixels
     if values.ndim == 3:

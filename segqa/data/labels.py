@@ -71,9 +71,7 @@ def foreground_remark(labels: NDArray[Any]) -> str | None:
 def _from_integers(values: NDArray[Any], *, source: object, warnings: list[str]) -> NDArray[np.integer[Any]]:
     least, top = int(values.min()), int(values.max())
     if least < 0 or top > np.iinfo(np.int32).max:
-        msg = (
-            f"{source}: values {least}..{top} where labels from 0 were expected; is it an image, not a mask?"
-        )
+        msg = f"{source}: values {least}..{top} where labels from 0 were expected; is it an image, not a mask?"
         raise InputError(msg)
     if top in _WHITE and not ((values != 0) & (values != top)).any():
         return np.asarray(values != 0, np.uint8)

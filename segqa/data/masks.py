@@ -38,9 +38,7 @@ class LabelVolume:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_mask(
-    source: Source, *, mask_channel: MaskChannel | None = None, max_pixels: int = MAX_PIXELS
-) -> Picture:
+def read_mask(source: Source, *, mask_channel: MaskChannel | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a mask as a label map; `labels.py` holds the rule that turns values into labels.
 
     Palettes give their indices, not their colours; a colour picture must have equal channels, unless
@@ -61,9 +59,7 @@ def read_mask(
     kind = sniff(source.path)
     if kind in FLAT_FORMATS:
         if source.slice_index is not None:
-            msg = (
-                f"{source}: a {kind} file has no slices, but the image is a volume; save the mask as one too"
-            )
+            msg = f"{source}: a {kind} file has no slices, but the image is a volume; save the mask as one too"
             raise InputError(msg)
         warnings: list[str] = []
         values = _read_flat(source, kind, mask_channel, max_pixels, warnings)
@@ -71,12 +67,27 @@ def read_mask(
     else:
         volume = read_label_volume(source.path, kind=kind, max_pixels=max_pixels)
         labels = cut_slice(volume.labels, volume.grid, source)
-        picture = Picture(labels, list(volume.warnings), volume.grid.plane_spacing(source.axis))
+        spacing = volume.grid.plane_spacing(source.axis)
+        picture = Picture(labels, list(volume.warnings), spacing, volume.grid.affine)
     picture.pixels = picture.pixels.astype(np.int32)
     remark = foreground_remark(picture.pixels)
     if remark is not None:
         picture.warnings.append(remark)
     return picture
+
+
+def check_mask_format(source: Source, kind: Format) -> None:
+    """Refuse the format that does not keep labels.
+
+    Raises:
+        InputError: The mask is a JPEG.
+    """
+    if kind is Format.JPEG:
+        msg = (
+            f"{source}: a JPEG mask; its compression changes the labels near every edge; "
+            "export it as PNG from the original, not from this file"
+        )
+        raise InputError(msg)
 
 
 def read_label_volume(path: Path, *, kind: Format, max_pixels: int = MAX_PIXELS) -> LabelVolume:
@@ -120,12 +131,7 @@ def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:
 def _read_flat(
     source: Source, kind: Format, mask_channel: MaskChannel | None, max_pixels: int, warnings: list[str]
 ) -> NDArray[Any]:
-    if kind is Format.JPEG:
-        msg = (
-            f"{source}: a JPEG mask; its compression changes the labels near every edge; "
-            "export it as PNG from the original, not from this file"
-        )
-        raise InputError(msg)
+    check_mask_format(source, kind)
     decoded = decode_flat(source.path, kind, max_pixels=max_pixels)
     if not isinstance(decoded, Decoded):
         return decoded if decoded.ndim == 2 else _one_channel(decoded, source.path, mask_channel, warnings)
@@ -137,9 +143,7 @@ def _read_flat(
         msg = f"{source}: a {image.mode} picture where labels were expected; save it as grey PNG"
         raise InputError(msg)
     if decoded.bits > 8:
-        msg = (
-            f"{source}: colour of {decoded.bits} bits where labels were expected; save it as 16-bit grey PNG"
-        )
+        msg = f"{source}: colour of {decoded.bits} bits where labels were expected; save it as 16-bit grey PNG"
         raise InputError(msg)
     values = np.asarray(image.convert(_COLOR_MODES[image.mode]))
     return _one_channel(values, source.path, mask_channel, warnings)

@@ -32,9 +32,7 @@ def read_nifti_header(path: Path) -> Grid:
         shape = tuple(int(size) for size in header["dim"][1 : 1 + int(header["dim"][0])])
         _check_shape(shape, header.get_data_dtype(), path)
         if float(header["vox_offset"]) > _MAX_OFFSET:
-            msg = (
-                f"{show_name(path)}: damaged header (voxels begin at {float(header['vox_offset']):.3g} bytes)"
-            )
+            msg = f"{show_name(path)}: damaged header (voxels begin at {float(header['vox_offset']):.3g} bytes)"
             raise InputError(msg)
         sizes = [float(size) for size in header["pixdim"][1:4]][: len(shape)]
         check_spacing(sizes, path)

@@ -78,3 +78,5 @@ class Picture:
     warnings: list[str] = field(default_factory=list)
     spacing: tuple[float, float] | None = None
     """Pixel size (row, column) in millimetres when the file tells."""
+    affine: NDArray[np.float64] | None = None
+    """Voxel index to millimetres (RAS) of the file, shape `(4, 4)`, when it tells."""

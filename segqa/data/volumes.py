@@ -85,24 +85,32 @@ def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
     return grid
 
 
+def check_slice(grid: Grid, source: Source) -> None:
+    """Refuse a source that names no slice of a volume, or one that is not there.
+
+    Raises:
+        InputError: As said.
+    """
+    if source.slice_index is None:
+        if grid.depth() > 1:
+            fact = f"a volume of {grid.depth()} slices where one picture was expected"
+            msg = f"{source}: {fact}; give image and mask both as volumes"
+            raise InputError(msg)
+    elif not 0 <= source.slice_index < grid.depth(source.axis):
+        fact = f"no slice {source.slice_index} among {grid.depth(source.axis)} along axis {source.axis}"
+        msg = f"{show_name(source.path)}: {fact}"
+        raise InputError(msg)
+
+
 def cut_slice(voxels: NDArray[Any], grid: Grid, source: Source) -> NDArray[Any]:
     """Return the picture of a source, shape `(H, W)` or `(H, W, 3)`.
 
     Raises:
         InputError: The source names no slice of a volume, or one that is not there.
     """
-    depth = grid.depth(source.axis)
-    index = source.slice_index
-    if index is None:
-        if grid.depth() != 1:
-            msg = f"{source}: a volume of {grid.depth()} slices where one picture was expected; name a slice"
-            raise InputError(msg)
-        flat = voxels[:, :, 0]
-    else:
-        if not 0 <= index < depth:
-            msg = f"{show_name(source.path)}: no slice {index} among {depth} along axis {source.axis}"
-            raise InputError(msg)
-        flat = np.take(voxels, index, axis=source.axis % 3)
+    check_slice(grid, source)
+    index, axis = (0, 2) if source.slice_index is None else (source.slice_index, source.axis % 3)
+    flat = voxels[(slice(None),) * axis + (index,)]
     return flat.swapaxes(0, 1) if grid.x_first else flat
 
 

@@ -115,9 +115,7 @@ def test_sixteen_bit_grey_with_alpha_is_read_without_alpha(tmp_path):
 
 
 def test_constant_images_and_tiny_images_are_read(tmp_path):
-    assert read_image(save(tmp_path / "a.png", np.full((1, 1), 40000, np.uint16))).pixels.tolist() == [
-        [[0, 0, 0]]
-    ]
+    assert read_image(save(tmp_path / "a.png", np.full((1, 1), 40000, np.uint16))).pixels.tolist() == [[[0, 0, 0]]]
     assert read_image(save(tmp_path / "b.png", np.zeros((1, 5), np.uint8))).pixels.shape == (1, 5, 3)
 
 

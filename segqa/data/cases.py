@@ -1,0 +1,264 @@
+"""Cases: an image with the masks of each model, found on disk and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segqa.data.boxes import place_box
+from segqa.data.checks import check_cases, check_same_size
+from segqa.data.files import list_some, show_name
+from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, sniff
+from segqa.data.grids import Grid, compare_affines
+from segqa.data.images import read_image
+from segqa.data.intensities import NanPolicy
+from segqa.data.masks import MaskChannel, read_label_volume, read_mask
+from segqa.data.pairing import Pairs, pair_files
+from segqa.data.types import Case, Picture, PromptBox, Source
+from segqa.data.volumes import read_grid
+from segqa.errors import InputError
+
+__all__ = ["Cases", "LoadedCase", "check_cases", "check_same_size", "find_cases", "read_case"]
+
+Boxes = Mapping[str, tuple[PromptBox, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The cases that were found, and what was left out."""
+
+    cases: tuple[Case, ...]
+    skipped: tuple[str, ...] = ()
+    """Files without a partner, left out because missing ones were allowed."""
+    ignored: tuple[str, ...] = ()
+    """Visible files that are no pictures, or further channels."""
+    unused_boxes: tuple[str, ...] = ()
+    """Cases of the boxes that are not among the images."""
+    empty_slices: int = 0
+    """Slices with neither box nor foreground in any mask; they are no cases."""
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> Case:
+        return self.cases[index]
+
+
+@dataclass(slots=True)
+class LoadedCase:
+    """The pixels of a case."""
+
+    image: Picture
+    masks: dict[str, Picture]
+    """Label map by model."""
+    boxes: tuple[PromptBox, ...]
+    """Boxes of the case, inside the image."""
+
+
+def find_cases(
+    images: Path,
+    masks: Path | Mapping[str, Path],
+    *,
+    boxes: Boxes | None = None,
+    allow_missing: bool = False,
+    axis: int = -1,
+    max_pixels: int = MAX_PIXELS,
+) -> Cases:
+    """Pair images and masks by stem, or by relative path in nested folders.
+
+    A volume becomes one case for each slice in which some mask has foreground or which has a box of its own,
+    named `stem:007` (from 0, as wide as the depth asks for). Boxes are looked up by `stem:007`, then by
+    `stem`; a box of a whole stem belongs to every slice with foreground.
+
+    Args:
+        images: A folder, or one file.
+        masks: A folder (its sub-folders may be models), one file, or a path for each model.
+        boxes: Prompt boxes by case.
+        allow_missing: Whether to leave out what has no partner instead of refusing it.
+        axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
+        max_pixels: Limit on the pixels (voxels for a volume) of a file.
+
+    Returns:
+        Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
+
+    Raises:
+        InputError: Files without partner, stems that are there twice, volumes that do not fit each other, or
+            boxes of which none belongs to an image; all of a kind in one line.
+    """
+    pairs = pair_files(images, masks)
+    skipped = _find_lonely(pairs)
+    if skipped and not allow_missing:
+        fact = f"{len(skipped)} files without partner: {list_some(skipped)}"
+        msg = f"{fact}; stems must be equal; leave these files out with --allow-missing"
+        raise InputError(msg)
+    finder = _Finder(pairs, dict(boxes or {}), axis, max_pixels)
+    cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
+    if finder.problems:
+        msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
+        raise InputError(msg)
+    unused = tuple(key for key in finder.boxes if key not in finder.used)
+    if finder.boxes and not finder.used:
+        fact = f"boxes for {list_some(unused, limit=3)}, images {list_some(sorted(pairs.images), limit=3)}"
+        msg = f"no box belongs to an image: {fact}; the keys must be stems"
+        raise InputError(msg)
+    if not cases and not finder.n_empty:
+        msg = f"{show_name(images)}: no image has a mask; stems must be equal"
+        raise InputError(msg)
+    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, finder.n_empty)
+
+
+def read_case(
+    case: Case,
+    *,
+    window: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    nan: NanPolicy = "error",
+    mask_channel: MaskChannel | None = None,
+) -> LoadedCase:
+    """Decode image and masks of a case and hold them against each other.
+
+    When the image is turned by its EXIF orientation and only the unturned size fits the masks, the unturned
+    image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the image). A mask
+    whose affine differs from the image's is remarked (`affine-mismatch`, on the mask).
+
+    Raises:
+        InputError: A file cannot be read, a mask differs in size, or a box lies outside.
+    """
+    image = read_image(case.image, window=window, max_pixels=max_pixels, nan=nan)
+    masks = {
+        model: read_mask(source, mask_channel=mask_channel, max_pixels=max_pixels)
+        for model, source in case.masks.items()
+    }
+    sizes = {mask.pixels.shape for mask in masks.values()}
+    upright, stored = image.pixels.shape[:2], image.pixels.shape[1::-1]
+    if "exif-rotated" in image.warnings and sizes == {stored} != {upright}:
+        image = read_image(case.image, window=window, max_pixels=max_pixels, nan=nan, orient=False)
+        image.warnings.append("exif-ignored: the masks fit the image as it is stored")
+    for model, mask in masks.items():
+        check_same_size(image.pixels.shape, mask.pixels.shape, case.image, case.masks[model])
+        remark = compare_affines(image.affine, mask.affine)
+        if remark is not None:
+            mask.warnings.append(remark)
+    return LoadedCase(image, masks, _place_boxes(case, image))
+
+
+def _place_boxes(case: Case, image: Picture) -> tuple[PromptBox, ...]:
+    height, width = image.pixels.shape[:2]
+    placed = []
+    for index, prompt in enumerate(case.boxes):
+        box, remarks = place_box(prompt.box, height, width, name=f"case {case.name!r}, box {index}")
+        image.warnings += remarks
+        placed.append(replace(prompt, box=box))
+    return tuple(placed)
+
+
+def _find_lonely(pairs: Pairs) -> list[str]:
+    """Return every file without partner, in order of key; a model that lacks a mask counts."""
+    lonely = []
+    for key in sorted({*pairs.images, *(key for files in pairs.masks.values() for key in files)}):
+        if key not in pairs.images:
+            lonely += [
+                f"{show_name(files[key])} (mask of {model!r}, no image)"
+                for model, files in pairs.masks.items()
+                if key in files
+            ]
+            continue
+        absent = [repr(model) for model, files in pairs.masks.items() if key not in files]
+        if absent:
+            lonely.append(f"{show_name(pairs.images[key])} (no mask of {list_some(absent, limit=3)})")
+    return lonely
+
+
+class _Finder:
+    """Turns paired files into cases, and keeps count of what it met."""
+
+    def __init__(self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, max_pixels: int) -> None:
+        self.pairs = pairs
+        self.boxes = boxes
+        self.axis = axis
+        self.max_pixels = max_pixels
+        self.used: set[str] = set()
+        self.problems: list[str] = []
+        self.n_empty = 0
+
+    def cases_of(self, key: str) -> list[Case]:
+        """Return the case of a flat image, those of the slices of a volume, or none without a mask."""
+        image = self.pairs.images[key]
+        masks = {model: files[key] for model, files in self.pairs.masks.items() if key in files}
+        if not masks:
+            return []
+        grid = self._volume_grid(image)
+        if grid is not None:
+            try:
+                return self._slices_of(key, image, masks, grid)
+            except InputError as error:
+                self.problems.append(str(error))
+                return []
+        sources = {model: Source(path) for model, path in masks.items()}
+        return [Case(key, Source(image), sources, self._boxes_of(key))]
+
+    def _volume_grid(self, path: Path) -> Grid | None:
+        """Return the grid of a volume; `None` for a flat file, or one that `check_cases` will complain of."""
+        try:
+            kind = sniff(path)
+            if kind in FLAT_FORMATS:
+                return None
+            grid = read_grid(path, kind, "image", self.max_pixels)
+        except InputError:
+            return None
+        return grid if grid.depth() > 1 else None
+
+    def _slices_of(self, key: str, image: Path, masks: dict[str, Path], grid: Grid) -> list[Case]:
+        depth = grid.depth(self.axis)
+        is_filled = np.zeros(depth, bool)
+        for path in masks.values():
+            is_filled |= self._filled_slices(path, image, grid)
+        width = len(str(depth - 1))
+        own = self._slice_boxes(key, depth)
+        whole = self._boxes_of(key)
+        cases = []
+        for index in range(depth):
+            if not is_filled[index] and index not in own:
+                self.n_empty += 1
+                continue
+            sources = {model: Source(path, index, self.axis) for model, path in masks.items()}
+            name = f"{key}:{index:0{width}d}"
+            cases.append(Case(name, Source(image, index, self.axis), sources, own.get(index, whole)))
+        return cases
+
+    def _filled_slices(self, path: Path, image: Path, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        kind = sniff(path)
+        if kind in FLAT_FORMATS:
+            msg = f"{show_name(path)}: one picture, but {show_name(image)} is a volume; save the mask as one too"
+            raise InputError(msg)
+        volume = read_label_volume(path, kind=kind, max_pixels=self.max_pixels)
+        if volume.grid.shape != grid.shape:
+            sizes = [" x ".join(map(str, one.shape)) for one in (volume.grid, grid)]
+            msg = f"{show_name(path)}: mask {sizes[0]}, image {sizes[1]} ({show_name(image)}); resample the mask"
+            raise InputError(msg)
+        others = tuple(other for other in range(3) if other != self.axis % 3)
+        return np.asarray(volume.labels.any(axis=others))
+
+    def _boxes_of(self, key: str) -> tuple[PromptBox, ...]:
+        for name in (key, self.pairs.aliases.get(key, key)):
+            if name in self.boxes:
+                self.used.add(name)
+                return self.boxes[name]
+        return ()
+
+    def _slice_boxes(self, key: str, depth: int) -> dict[int, tuple[PromptBox, ...]]:
+        """Return the boxes named `stem:7`, with any number of zeros in front."""
+        found = {}
+        for name, boxes in self.boxes.items():
+            stem, _, index = name.rpartition(":")
+            if stem == key and index.isascii() and index.isdigit() and int(index) < depth:
+                self.used.add(name)
+                if boxes:
+                    found[int(index)] = boxes
+        return found

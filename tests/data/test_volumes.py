@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import gzip
+import struct
+import threading
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from segqa.data import volumes
+from segqa.data.cases import find_cases, read_case
+from segqa.data.images import read_image
+from segqa.data.masks import read_mask
+from segqa.data.types import Source
+from segqa.errors import InputError
+
+
+def nifti(path, values, zooms=None):
+    image = nib.Nifti1Image(values, np.eye(4))
+    if zooms:
+        image.header.set_zooms(zooms)
+    nib.save(image, path)
+    return path
+
+
+def patch(path, offset, content):
+    data = bytearray(path.read_bytes())
+    data[offset : offset + len(content)] = content
+    path.write_bytes(bytes(data))
+
+
+def dicom(path, values, *, series="1.2.3", number=1, z=0.0, **tags):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID, dataset.InstanceNumber = series, number
+    dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, z]
+    dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.25], 2
+    dataset.Rows, dataset.Columns = values.shape[-2:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 1
+    dataset.PixelData = values.astype(np.int16).tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def ramp():
+    return np.arange(20, dtype=np.int16).reshape(4, 5) * 100
+
+
+def test_slices_of_a_volume_share_a_scale(tmp_path):
+    values = np.zeros((10, 10, 4), np.int16)
+    values[:, :, 1] = 500
+    values[:, :, 2:] = np.arange(1000).repeat(2).reshape(1000, 2)[:100].reshape(10, 10, 2) * 10
+    path = nifti(tmp_path / "a.nii.gz", values)
+    low, high = np.percentile(values, (0.5, 99.5))
+    picture = read_image(Source(path, 1))
+    assert picture.pixels[0, 0, 0] == round((500 - low) / (high - low) * 255)
+    assert read_image(Source(path, 1), window=(500, 1000)).pixels[0, 0, 0] in (127, 128)
+
+
+def test_a_nifti_slice_has_x_to_the_right_and_its_spacing(tmp_path):
+    labels = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(np.uint8)
+    path = nifti(tmp_path / "a.nii", labels, (0.5, 0.7, 2.0))
+    picture = read_mask(Source(path, 2))
+    assert np.array_equal(picture.pixels, labels[:, :, 2].T)
+    assert picture.spacing == pytest.approx((0.7, 0.5))
+    other = read_mask(Source(path, 1, axis=0))
+    assert np.array_equal(other.pixels, labels[1].T)
+    assert other.spacing == pytest.approx((2.0, 0.7))
+
+
+def test_a_flat_nifti_needs_no_slice_and_scaling_is_applied(tmp_path):
+    image = nib.Nifti1Image(np.array([[0, 1], [2, 4]], np.int16), np.eye(4))
+    image.header.set_slope_inter(0.5, 3)
+    nib.save(image, tmp_path / "a.nii")
+    patch(tmp_path / "a.nii", 112, struct.pack("<ff", 0.5, 3))
+    picture = read_image(Source(tmp_path / "a.nii"), window=(4, 2))
+    assert picture.pixels[:, :, 0].tolist() == [[0, 128], [64, 255]]
+
+
+def test_a_volume_without_slice_or_with_a_wrong_one_is_refused(tmp_path):
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.uint8))
+    with pytest.raises(InputError, match="a volume of 3 slices"):
+        read_image(Source(path))
+    with pytest.raises(InputError, match="no slice 3 among 3"):
+        read_mask(Source(path, 3))
+
+
+def test_four_dimensions_are_refused_unless_the_last_is_one(tmp_path):
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 4, 5, 2), np.uint8))
+    with pytest.raises(InputError, match=r"4-D \(3 x 4 x 5 x 2\)"):
+        read_image(Source(path, 0))
+    nifti(path, np.zeros((3, 4, 5, 1), np.uint8))
+    assert read_image(Source(path, 0)).pixels.shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan")])
+def test_voxel_sizes_that_are_not_positive_are_refused(tmp_path, size):
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.uint8))
+    patch(path, 80, struct.pack("<f", size))
+    with pytest.raises(InputError, match="voxel size .*not all above 0"):
+        read_mask(Source(path, 0))
+
+
+def test_vectors_and_colours_are_refused(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.complex64), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="voxels of type complex64"):
+        read_image(Source(tmp_path / "a.nii", 0))
+
+
+def test_a_truncated_gzip_is_refused(tmp_path):
+    values = np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16)
+    path = nifti(tmp_path / "a.nii.gz", values)
+    whole = path.read_bytes()
+    for size in (100, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"a\.nii\.gz: (truncated|cannot be decoded)"):
+            read_image(Source(path, 0))
+
+
+def test_plain_nifti_named_gz_says_how_to_rename(tmp_path):
+    nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.uint8)).rename(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"not gzip; rename it to \.nii"):
+        read_image(Source(tmp_path / "a.nii.gz", 0))
+
+
+def test_a_gzip_bomb_is_refused_from_its_header(tmp_path):
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.uint8))
+    patch(path, 42, struct.pack("<hhh", 30000, 30000, 30000))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match="27000000000000 pixels"):
+        read_image(Source(tmp_path / "a.nii.gz", 0))
+
+
+def test_nan_in_a_volume_names_the_slice(tmp_path):
+    values = np.ones((3, 3, 3), np.float32)
+    values[0, 1, 2] = np.nan
+    path = nifti(tmp_path / "a.nii", values)
+    with pytest.raises(InputError, match=r"a\.nii\[2\]: 1 NaN .*\(1, 0\)"):
+        read_image(Source(path, 2))
+    assert read_image(Source(path, 1)).warnings == []
+
+
+def test_a_volume_is_decoded_once_for_all_slices_and_threads(tmp_path, monkeypatch):
+    path = nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).random((30, 30, 12)).astype(np.float32))
+    calls = []
+    original = volumes.read_nifti
+    monkeypatch.setattr(volumes, "read_nifti", lambda *args: calls.append(1) or original(*args))
+    threads = [threading.Thread(target=read_image, args=(Source(path, index),)) for index in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_a_changed_volume_is_decoded_again(tmp_path):
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 2), np.uint8))
+    assert not read_mask(Source(path, 0)).pixels.any()
+    nifti(path, np.ones((3, 3, 3), np.uint8))
+    assert read_mask(Source(path, 0)).pixels.all()
+
+
+def test_dicom_is_rescaled_and_shown_in_its_own_window(tmp_path, ramp):
+    tags = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 0, "WindowWidth": 2000}
+    picture = read_image(Source(dicom(tmp_path / "a.dcm", ramp, **tags)))
+    expected = np.rint(np.clip((ramp * 2.0 - 1000 + 1000) / 2000 * 255, 0, 255))
+    assert np.array_equal(picture.pixels[:, :, 0], expected)
+    assert picture.spacing == (0.5, 0.25)
+    given = read_image(Source(tmp_path / "a.dcm"), window=(500, 100))
+    assert set(np.unique(given.pixels)) == {0, 255} | set(np.unique(given.pixels[(given.pixels > 0)]))
+
+
+def test_dicom_without_window_goes_from_least_to_largest(tmp_path, ramp):
+    pixels = read_image(Source(dicom(tmp_path / "a.dcm", ramp))).pixels
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert pixels.shape == (4, 5, 3)
+
+
+def test_monochrome1_is_inverted(tmp_path, ramp):
+    plain = read_image(Source(dicom(tmp_path / "a.dcm", ramp))).pixels
+    inverted = read_image(Source(dicom(tmp_path / "b.dcm", ramp, PhotometricInterpretation="MONOCHROME1"))).pixels
+    assert np.array_equal(inverted, 255 - plain)
+
+
+def test_colour_dicom_keeps_its_colours(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "BitsAllocated": 8}
+    tags |= {"BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "PixelData": colors.tobytes()}
+    path = dicom(tmp_path / "a.dcm", np.zeros((4, 6)), **tags)
+    assert np.array_equal(read_image(Source(path)).pixels, colors)
+
+
+def test_dicom_masks_and_frames(tmp_path):
+    frames = np.zeros((3, 4, 5), np.int16)
+    frames[1, 2, 3] = 7
+    image = dicom(tmp_path / "images" / "a.dcm", frames + 5, NumberOfFrames=3)
+    dicom(tmp_path / "masks" / "a.dcm", frames, NumberOfFrames=3)
+    (case,) = find_cases(image.parent, tmp_path / "masks")
+    assert case.name == "a:1"
+    assert np.array_equal(read_case(case).masks["masks"].pixels, frames[1])
+
+
+def test_a_series_is_a_volume_sorted_by_position(tmp_path):
+    labels = np.zeros((4, 5, 6), np.int16)
+    labels[1, 2, 4] = 3
+    for number in range(6):
+        name = f"{(number * 5) % 6}.dcm"  # names in another order than positions
+        dicom(tmp_path / "images" / "p1" / name, np.full((4, 5), 10 * number), z=3.0 * number, number=9 - number)
+        dicom(tmp_path / "masks" / "p1" / name, labels[:, :, number], z=3.0 * number, series="1.2.4")
+    (case,) = find_cases(tmp_path / "images", tmp_path / "masks")
+    loaded = read_case(case)
+    assert case.name == "p1:4"
+    assert np.array_equal(loaded.masks["masks"].pixels, labels[:, :, 4])
+    low, high = np.percentile(np.repeat(np.arange(6) * 10, 20), (0.5, 99.5))
+    assert loaded.image.pixels[0, 0, 0] == round((40 - low) / (high - low) * 255)
+    assert loaded.masks["masks"].warnings == []
+
+
+def test_a_series_pairs_with_a_nifti_and_its_affine_agrees(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (4, 5, 3)).astype(np.int16)
+    for number in range(3):
+        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", values[:, :, number], z=2.0 * number)
+    affine = np.diag([-0.25, -0.5, 2.0, 1.0])
+    (tmp_path / "masks").mkdir()
+    labels = (values > 50).astype(np.uint8).transpose(1, 0, 2)
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "masks" / "p1.nii.gz")
+    found = find_cases(tmp_path / "images", tmp_path / "masks")
+    assert [case.name for case in found] == ["p1:0", "p1:1", "p1:2"]
+    loaded = read_case(found[1])
+    assert np.array_equal(loaded.masks["masks"].pixels, values[:, :, 1] > 50)
+    assert loaded.masks["masks"].warnings == []
+    (single,) = find_cases(tmp_path / "images" / "p1", tmp_path / "masks" / "p1.nii.gz").cases[:1]
+    assert single.name == "p1:0"
+
+
+def test_two_series_in_a_folder_are_refused(tmp_path, ramp):
+    for series in ("1.1", "1.2"):
+        dicom(tmp_path / "images" / "p1" / f"{series}.dcm", ramp, series=series)
+        dicom(tmp_path / "masks" / "p1.dcm", ramp)
+    with pytest.raises(InputError, match="more than one DICOM series"):
+        read_image(Source(tmp_path / "images" / "p1", 0))
+
+
+def test_dicom_without_marker_or_with_short_pixels_is_refused(tmp_path, ramp):
+    path = dicom(tmp_path / "a.dcm", ramp)
+    whole = path.read_bytes()
+    path.write_bytes(whole[132:])
+    with pytest.raises(InputError, match="DICM marker"):
+        read_image(Source(path))
+    path.write_bytes(whole[:-10])
+    with pytest.raises(InputError, match=r"a\.dcm: cannot be decoded"):
+        read_image(Source(path))
+
+
+def test_dicom_segmentations_and_reports_are_refused(tmp_path, ramp):
+    path = dicom(tmp_path / "a.dcm", ramp, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
+    with pytest.raises(InputError, match="DICOM SEG"):
+        read_mask(Source(path))
+    dataset = pydicom.dcmread(dicom(tmp_path / "a.dcm", ramp))
+    del dataset.Rows
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="without an image"):
+        read_image(Source(path))
