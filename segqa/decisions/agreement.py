@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.decisions.pairs import beta_relative_accuracy
+from segqa.decisions.pairs import BETAS, beta_relative_accuracy
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,6 +140,34 @@ def agreement_table(frame: pl.DataFrame, *, by: str = "model") -> pl.DataFrame:
     groups.sort(key=lambda group: str(group[by][0]))
     rows = [_agreement_row(group, by, str(group[by][0])) for group in groups]
     return pl.DataFrame([*rows, _agreement_row(frame, by, ALL_MODELS)], infer_schema_length=None)
+
+
+def order_curve(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the β-relative accuracy of each model over β: `model`, `beta`, `right_order`, `n_pairs`.
+
+    Args:
+        frame: Scores with `predicted_dice` and `true_dice` (`join_truth`).
+    """
+    rows = []
+    for model in sorted(frame["model"].unique().to_list()):
+        shares, numbers = beta_relative_accuracy(*defined_pairs(frame.filter(model=model)))
+        for beta, share, number in zip(BETAS, shares.tolist(), numbers.tolist(), strict=True):
+            rows.append((model, beta, None if math.isnan(share) else share, number))
+    types = {"model": pl.String, "beta": pl.Float64, "right_order": pl.Float64, "n_pairs": pl.Int64}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def model_order(table: pl.DataFrame) -> float:
+    """Return Kendall's τ-b between the order of the models by predicted and by true mean Dice.
+
+    Args:
+        table: `agreement_table`; its last row (all models) is left out.
+
+    Returns:
+        -1..1; `nan` with fewer than two models.
+    """
+    means = table.head(-1).select("mean_predicted", "mean_true").drop_nulls()
+    return kendall(means["mean_predicted"].to_numpy(), means["mean_true"].to_numpy())
 
 
 def _agreement_row(frame: pl.DataFrame, by: str, name: str) -> dict[str, object]:

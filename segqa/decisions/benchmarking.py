@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.decisions.agreement import kendall
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,19 +76,6 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         for first, second in combinations(order, 2)
     ]
     return Benchmark(table, pl.DataFrame(pairs, schema=_DIFFERENCES))
-
-
-def model_order_agreement(agreement: pl.DataFrame) -> float:
-    """Return Kendall's τ between the order of the models by predicted and by true mean Dice.
-
-    Args:
-        agreement: `agreement.agreement_table`; its last row (all models) is left out.
-
-    Returns:
-        -1..1; `nan` with fewer than two models.
-    """
-    means = agreement.head(-1).select("mean_predicted", "mean_true").drop_nulls()
-    return kendall(means["mean_predicted"].to_numpy(), means["mean_true"].to_numpy())
 
 
 _DIFFERENCES = {

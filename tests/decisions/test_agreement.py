@@ -92,3 +92,17 @@ def test_truth_of_other_masks_is_refused_with_an_example():
     truth = frame(true_dice=0.5).with_columns(model=pl.lit("x"))
     with pytest.raises(InputError, match=r"\(a, 1, 1, m\).*\(a, 1, 1, x\)"):
         agreement.join_truth(frame(), truth)
+
+
+def test_the_order_curve_has_a_row_for_each_model_and_beta():
+    table = agreement.order_curve(frame(true_dice=[0.2, 0.4, 0.5, 0.4, None]))
+    assert table["model"].to_list() == ["k"] * 6 + ["m"] * 6
+    assert table.filter(model="m")["n_pairs"].to_list() == [1, 1, 1, 1, 0, 0]
+    assert table.filter(model="m")["right_order"].to_list() == [1.0] * 4 + [None] * 2
+
+
+def test_the_order_of_the_models_is_compared_with_the_true_order():
+    table = pl.DataFrame(
+        {"model": ["a", "b", "c", "(all)"], "mean_predicted": [0.1, 0.2, 0.3, 0.2], "mean_true": [0.2, 0.1, 0.5, 0.3]}
+    )
+    assert agreement.model_order(table) == pytest.approx(1 / 3)

@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from segqa.decisions import benchmarking
-from segqa.decisions.benchmarking import benchmark, model_order_agreement
+from segqa.decisions.benchmarking import benchmark
 from segqa.errors import InputError
 
 
@@ -119,10 +119,3 @@ def test_an_empty_table_is_refused():
 def test_a_level_outside_of_0_and_1_is_refused():
     with pytest.raises(InputError, match="level 95"):
         benchmark(scores(), level=95)
-
-
-def test_the_order_of_the_models_is_compared_with_the_true_order():
-    table = pl.DataFrame(
-        {"model": ["a", "b", "c", "(all)"], "mean_predicted": [0.1, 0.2, 0.3, 0.2], "mean_true": [0.2, 0.1, 0.5, 0.3]}
-    )
-    assert model_order_agreement(table) == pytest.approx(1 / 3)

@@ -94,9 +94,7 @@ def test_the_key_changes_with_options_weights_and_inputs(tmp_path):
     other.write_bytes(b"2")
 
     def key(**changes):
-        return journal_key(
-            **({"options": {"margin": 0.1}, "weights": "w", "inputs": [file, other]} | changes)
-        )
+        return journal_key(**({"options": {"margin": 0.1}, "weights": "w", "inputs": [file, other]} | changes))
 
     assert key() == key(inputs=[other, file])
     assert len({key(), key(options={"margin": 0.2}), key(weights="v"), key(inputs=[file])}) == 4

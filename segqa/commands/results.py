@@ -1,0 +1,74 @@
+"""How the commands on tables hand over their results: the same options, the same behaviour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa import console
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DEFAULT_SCORES = Path("segqa/scores.csv")
+"""Where `segqa score` writes when nothing else is said."""
+
+MAX_SHOWN = 50
+"""Rows that a table for people shows; a file and the machine formats hold all."""
+
+Format = Literal["table", "csv", "json", "jsonl", "parquet"]
+
+ScoresArgument = Annotated[Path, typer.Argument(help="Table that `segqa score` wrote.", show_default=True)]
+OutputOption = Annotated[Path | None, typer.Option(help="Also write a .csv, .json, .jsonl or .parquet file.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="What to print; parquet needs --output and prints nothing.")
+]
+
+
+def check_output(output: Path | None, file_format: Format) -> None:
+    """Refuse, before any work, an output that could not be written in the end."""
+    from segqa.output.tables import table_format
+
+    if file_format == "parquet" and output is None:
+        msg = "format parquet is binary and is not printed: name a file with --output flags.parquet"
+        raise InputError(msg)
+    if output is not None and file_format != "parquet":
+        table_format(output)
+
+
+def hand_over(
+    frame: pl.DataFrame,
+    *,
+    output: Path | None,
+    file_format: Format,
+    schema: str,
+    title: str,
+    shown: list[str] | None = None,
+    quiet: bool = False,
+) -> None:
+    """Write the table to the output file, if there is one, and print it.
+
+    Args:
+        frame: The result.
+        output: File for the whole table.
+        file_format: What to print; `parquet` is the format of the file instead.
+        schema: Name of the table in JSON and Parquet.
+        title: Heading of the table for people.
+        shown: Columns of the table for people; all when `None`.
+        quiet: Print nothing.
+    """
+    from segqa.output import tables
+
+    if output is not None:
+        fixed = "parquet" if file_format == "parquet" else None
+        tables.write_table(frame, output, file_format=fixed, schema=schema)
+        console.note(f"{frame.height} rows written to {output}")
+    if quiet or file_format == "parquet":
+        return
+    if file_format == "table":
+        console.table(frame.select(shown or frame.columns), title=title, limit=MAX_SHOWN)
+    else:
+        console.result(tables.render(frame, file_format, schema=schema))

@@ -1,0 +1,170 @@
+"""True metrics of predicted masks, object by object, where reference masks are at hand.
+
+The objects of a prediction are those that `segqa score` scores, with the same numbers, so that both tables join.
+The reference is cut into objects by the same rule (`data.objects.find_objects`), and its objects are given to
+those of the prediction in this order:
+
+1. the same label and the same prompt box; a box without a label takes any;
+2. within a label, one to one by the largest sum of IoU. A whole label always has its partner; components have
+   one only if they overlap.
+
+What the prediction lacks follows as further rows, with Dice 0 and the next numbers; what the reference lacks
+has Dice 0 too. Where both are empty nothing is defined: the row says so and has no metrics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from scipy.optimize import linear_sum_assignment
+
+from segqa.data.cases import check_same_size, find_cases
+from segqa.data.masks import read_mask
+from segqa.data.objects import UNKNOWN_LABEL, find_objects
+from segqa.data.pairing import pair_files
+from segqa.metrics import all_metrics, finite_distance, jaccard
+from segqa.schema import STATUS_OK, STATUS_WARNING, TRUTH_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from segqa.data.objects import Splitting
+    from segqa.data.types import Case, LabelMap, Mask, ObjectMask, PromptBox
+
+TRUTH = "\0truth"
+"""Name of the reference among the masks of a case; no folder can have it."""
+
+UNDEFINED = "nothing predicted, nothing there: no metric is defined"
+MISSED = "nothing predicted where the reference has an object"
+INVENTED = "the reference has no object there"
+
+
+def find_evaluated(
+    pred: Path,
+    truth: Path,
+    *,
+    boxes: Mapping[str, tuple[PromptBox, ...]] | None = None,
+    allow_missing: bool = False,
+) -> list[Case]:
+    """Pair predicted with reference masks as `find_cases` pairs masks with images.
+
+    The reference also stands among the masks of each case (as `TRUTH`), so that a slice of a volume in which
+    only the reference has foreground is a case: what was missed counts.
+
+    Raises:
+        InputError: As `find_cases`.
+    """
+    models = {model: pred / model for model in pair_files(truth, pred).masks}
+    paths = {model: path if path.is_dir() else pred for model, path in models.items()}
+    return list(find_cases(truth, paths | {TRUTH: truth}, boxes=boxes, allow_missing=allow_missing))
+
+
+def evaluate_cases(
+    cases: Iterable[Case], *, labels: Sequence[int] | None = None, objects: Splitting = "labels"
+) -> pl.DataFrame:
+    """Return one row of true metrics per case, object and model (`schema.TRUTH_SCHEMA`).
+
+    Args:
+        cases: What `find_evaluated` found.
+        labels: The labels to look at; all when `None`.
+        objects: What is an object where there are no boxes, as for `segqa score`.
+
+    Raises:
+        InputError: A mask cannot be read, or differs in size from its reference.
+    """
+    rows = [row for case in cases for row in _evaluate_case(case, labels, objects)]
+    return pl.DataFrame(rows, schema=TRUTH_SCHEMA)
+
+
+def evaluate_masks(
+    pred: LabelMap,
+    truth: LabelMap,
+    *,
+    boxes: tuple[PromptBox, ...] = (),
+    labels: Sequence[int] | None = None,
+    objects: Splitting = "labels",
+) -> list[dict[str, object]]:
+    """Return object, label and true metrics of one predicted label map against its reference.
+
+    Args:
+        pred: Predicted labels, int32 of shape `(H, W)`.
+        truth: Reference labels, same shape.
+        boxes: Prompt boxes of the case.
+        labels: The labels to look at; all when `None`.
+        objects: What is an object where there are no boxes.
+
+    Returns:
+        Rows of the predicted objects in their order, then of the missed ones. Distances are in pixels; the
+        image diagonal stands for infinity.
+    """
+    ours = find_objects(pred, boxes=boxes, labels=labels, objects=objects)
+    theirs = find_objects(truth, boxes=boxes, labels=labels, objects=objects)
+    partner = _match(ours, theirs, objects)
+    empty = np.zeros(pred.shape, bool)
+    rows = []
+    for index, found in enumerate(ours):
+        reference = theirs[partner[index]].mask if index in partner else empty
+        rows.append(_row(found.object, found.label, found.mask, reference))
+    missed = [one for index, one in enumerate(theirs) if index not in partner.values() and one.mask.any()]
+    for number, one in enumerate(missed, start=len(ours) + 1):
+        rows.append(_row(str(number), one.label, empty, one.mask))
+    return rows
+
+
+def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting) -> Iterator[dict[str, object]]:
+    truth = read_mask(case.image).pixels.astype(np.int32, copy=False)
+    for model, source in case.masks.items():
+        if model == TRUTH:
+            continue
+        pred = read_mask(source).pixels.astype(np.int32, copy=False)
+        check_same_size(truth.shape, pred.shape, case.image, source)
+        for row in evaluate_masks(pred, truth, boxes=case.boxes, labels=labels, objects=objects):
+            yield {"case": case.name, "model": model} | row
+
+
+def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
+    found = all_metrics(pred, truth)
+    distances = {f"true_{name}_px": finite_distance(found[name], pred.shape) for name in ("hd", "hd95")}
+    overlaps = ("dice", "jaccard", "precision", "recall", "pixel_correlation")
+    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in overlaps} | distances
+    has_pred, has_truth = bool(pred.any()), bool(truth.any())
+    reason = None
+    if not has_pred:
+        reason = MISSED if has_truth else UNDEFINED
+    elif not has_truth:
+        reason = INVENTED
+    if reason == UNDEFINED:
+        values = dict.fromkeys(values)
+    status = STATUS_OK if reason is None else STATUS_WARNING
+    return {"object": number, "label": label, **values, "status": status, "reason": reason}
+
+
+def _match(ours: list[ObjectMask], theirs: list[ObjectMask], objects: Splitting) -> dict[int, int]:
+    """Return the index of the reference object of each predicted one that has one."""
+    partner: dict[int, int] = {}
+    for index, one in enumerate(ours):
+        for other_index, other in enumerate(theirs):
+            is_free = other_index not in partner.values()
+            if is_free and one.box is not None and one.box == other.box and _same_label(one, other):
+                partner[index] = other_index
+                break
+    for label in dict.fromkeys(one.label for one in ours):
+        mine = [i for i, one in enumerate(ours) if one.label == label and i not in partner]
+        free = [i for i, one in enumerate(theirs) if one.label == label and i not in partner.values()]
+        overlap = np.array([[_overlap(ours[i].mask, theirs[j].mask) for j in free] for i in mine])
+        if overlap.size:
+            for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+                if overlap[row, column] > 0 or objects == "labels":
+                    partner[mine[row]] = free[column]
+    return partner
+
+
+def _same_label(one: ObjectMask, other: ObjectMask) -> bool:
+    return one.label == other.label or UNKNOWN_LABEL in (one.label, other.label)
+
+
+def _overlap(pred: Mask, truth: Mask) -> float:
+    return float(np.nan_to_num(jaccard(pred, truth)))

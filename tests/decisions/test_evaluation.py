@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from segqa.data.boxes import Box
+from segqa.data.types import PromptBox
+from segqa.decisions.evaluation import evaluate_cases, evaluate_masks, find_evaluated
+from segqa.errors import InputError
+from segqa.metrics import dice
+
+BOXES = (PromptBox(Box(0, 0, 8, 16)), PromptBox(Box(8, 0, 16, 16)))
+
+
+def squares(*corners, size=4, label=1, onto=None):
+    labels = np.zeros((16, 16), np.int32) if onto is None else onto.copy()
+    for y, x in corners:
+        labels[y : y + size, x : x + size] = label
+    return labels
+
+
+def brief(rows):
+    return [
+        (row["object"], row["label"], None if row["true_dice"] is None else round(row["true_dice"], 3)) for row in rows
+    ]
+
+
+def test_a_binary_mask_is_one_object_with_its_dice():
+    pred, truth = squares((2, 2)), squares((2, 4))
+    (row,) = evaluate_masks(pred, truth)
+    assert row["true_dice"] == pytest.approx(dice(pred > 0, truth > 0))
+    assert (row["object"], row["label"], row["status"]) == ("1", "1", "ok")
+
+
+def test_labels_are_compared_with_the_same_label():
+    pred = squares((8, 8), label=3, onto=squares((0, 0)))
+    truth = squares((8, 8), label=3, onto=squares((0, 2)))
+    assert brief(evaluate_masks(pred, truth)) == [("1", "1", 0.5), ("2", "3", 1.0)]
+
+
+def test_a_label_that_was_missed_is_a_row_of_its_own():
+    rows = evaluate_masks(squares((0, 0)), squares((8, 8), label=3, onto=squares((0, 0))))
+    assert brief(rows) == [("1", "1", 1.0), ("2", "3", 0.0)]
+    assert rows[1]["reason"].startswith("nothing predicted")
+    assert rows[1]["true_hd95_px"] == pytest.approx(np.hypot(16, 16))
+
+
+def test_a_label_that_the_reference_lacks_has_dice_zero():
+    rows = evaluate_masks(squares((8, 8), label=3, onto=squares((0, 0))), squares((0, 0)))
+    assert brief(rows) == [("1", "1", 1.0), ("2", "3", 0.0)]
+    assert rows[1]["reason"] == "the reference has no object there"
+
+
+def test_objects_of_boxes_are_compared_with_the_truth_of_the_same_box():
+    pred, truth = squares((0, 0), (8, 10)), squares((0, 0), (8, 8))
+    assert brief(evaluate_masks(pred, truth, boxes=BOXES)) == [("1", "1", 1.0), ("2", "1", 0.5)]
+
+
+def test_a_box_without_prediction_keeps_its_number():
+    pred, truth = squares((8, 8)), squares((0, 0), (8, 8))
+    assert brief(evaluate_masks(pred, truth, boxes=BOXES)) == [("1", "1", 0.0), ("2", "1", 1.0)]
+
+
+def test_components_go_to_those_they_overlap_most():
+    pred = squares((0, 0), (0, 8), (10, 10))
+    truth = squares((0, 6), (0, 1), (10, 0))
+    rows = evaluate_masks(pred, truth, objects="components")
+    assert [(number, value) for number, _, value in brief(rows)] == [
+        ("1", 0.75),
+        ("2", 0.5),
+        ("3", 0.0),
+        ("4", 0.0),
+    ]
+
+
+def test_nothing_against_nothing_is_undefined_and_kept():
+    (row,) = evaluate_masks(squares(), squares())
+    assert row["true_dice"] is None
+    assert row["true_hd95_px"] is None
+    assert row["status"] == "warning"
+
+
+def test_an_empty_prediction_is_the_worst_failure():
+    (row,) = evaluate_masks(squares(), squares((0, 0)))
+    assert row["true_dice"] == 0.0
+    assert row["true_hd_px"] == pytest.approx(np.hypot(16, 16))
+
+
+def test_a_missed_label_with_its_box_is_one_row():
+    boxes = (PromptBox(Box(0, 0, 4, 4), "1"), PromptBox(Box(8, 8, 12, 12), "2"))
+    rows = evaluate_masks(squares((0, 0)), squares((8, 8), label=2, onto=squares((0, 0))), boxes=boxes)
+    assert brief(rows) == [("1", "1", 1.0), ("2", "2", 0.0)]
+
+
+def test_only_chosen_labels_are_looked_at():
+    truth = squares((8, 8), label=3, onto=squares((0, 0)))
+    assert brief(evaluate_masks(truth, truth, labels=[3])) == [("1", "3", 1.0)]
+
+
+def save(path, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels.astype(np.uint8)).save(path)
+
+
+def test_models_in_sub_folders_have_rows_of_their_own(tmp_path):
+    for model, x in (("good", 2), ("bad", 4)):
+        save(tmp_path / "masks" / model / "a.png", squares((2, x)))
+    save(tmp_path / "truth" / "a.png", squares((2, 2)))
+    table = evaluate_cases(find_evaluated(tmp_path / "masks", tmp_path / "truth"))
+    assert {(row["case"], row["model"], row["true_dice"]) for row in table.to_dicts()} == {
+        ("a", "bad", 0.5),
+        ("a", "good", 1.0),
+    }
+
+
+def test_a_slice_that_was_missed_altogether_counts(tmp_path):
+    truth, pred = np.zeros((2, 16, 16, 6), np.uint8)
+    truth[2:6, 2:6, 1:3] = 1
+    pred[2:6, 2:6, 1] = 1
+    for name, labels in (("truth", truth), ("pred", pred)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", labels)
+    table = evaluate_cases(find_evaluated(tmp_path / "pred", tmp_path / "truth"))
+    assert table.select("case", "true_dice").rows() == [("a:1", 1.0), ("a:2", 0.0)]
+
+
+def test_masks_of_another_size_are_refused(tmp_path):
+    save(tmp_path / "pred" / "a.png", squares((2, 2))[:8])
+    save(tmp_path / "truth" / "a.png", squares((2, 2)))
+    with pytest.raises(InputError, match="16 x 8"):
+        evaluate_cases(find_evaluated(tmp_path / "pred", tmp_path / "truth"))
