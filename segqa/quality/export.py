@@ -1,0 +1,99 @@
+"""The network as an ONNX graph without weights, so that scoring needs no torch.
+
+The weights live once, in safetensors; the graph beside them takes its initializers from there
+(`segqa.runtime.load_session`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segqa.quality.network import QualityNetwork
+
+
+PREFIX = "network."
+"""The wrapper's attribute, which the exporter puts before every tensor's name."""
+
+
+class _ScoresAndEmbedding(torch.nn.Module):
+    """What scoring needs of the output."""
+
+    def __init__(self, network: QualityNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.network(inputs)
+        return output.scores, output.embedding
+
+
+def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any]]:
+    """Write the network's graph with named, empty initializers.
+
+    Args:
+        network: Any quality network; its weights are not written.
+        path: Where the `.onnx` file goes.
+
+    Returns:
+        Which batch norm was folded into which convolution; the weights file keeps this for `segqa.runtime`.
+
+    Raises:
+        MissingExtraError: When onnx or onnxscript is not installed.
+    """
+    from segqa.errors import MissingExtraError
+
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch's exporter needs it and says so late)
+    except ImportError as error:
+        raise MissingExtraError("exporting a network", "train") from error
+    profile = network.spec.profile
+    example = torch.zeros(2, profile.channels, profile.size, profile.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter speaks of its own internals
+        program = torch.onnx.export(
+            _ScoresAndEmbedding(network).eval(),
+            (example,),
+            input_names=["inputs"],
+            output_names=["scores", "embedding"],
+            dynamic_shapes={"inputs": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    folds = _find_folds(program.model_proto)
+    program.optimize()
+    model = program.model_proto
+    given = {f"{PREFIX}{name}" for name in network.state_dict()} | {f"{name}_bias" for name in folds}
+    for tensor in model.graph.initializer:
+        if tensor.name in given:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="given by the safetensors file")
+            tensor.name = tensor.name.removeprefix(PREFIX)
+    for node in model.graph.node:
+        node.input[:] = [name.removeprefix(PREFIX) for name in node.input]
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    del model.graph.value_info[:]
+    del model.metadata_props[:]
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(model.SerializeToString(deterministic=True))
+    part.replace(path)
+    return {name.removeprefix(PREFIX): fold for name, fold in folds.items()}
+
+
+def _find_folds(model: Any) -> dict[str, dict[str, Any]]:
+    """Return, by convolution weight, the batch norm that follows it: the optimiser folds the two into one."""
+    convolutions = {node.output[0]: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    folds = {}
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization" and node.input[0] in convolutions:
+            epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
+            norm = node.input[1].removeprefix(PREFIX).removesuffix(".weight")
+            folds[convolutions[node.input[0]]] = {"norm": norm, "epsilon": epsilon}
+    return folds

@@ -1,0 +1,147 @@
+"""Training examples on disk: compact crops around an object, with every candidate mask and its true metrics.
+
+A shard is one safetensors file of many records: the pixels as tensors, the rest as JSON in its metadata. A shard is
+written whole or not at all, so a killed preparation goes on at the first missing one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from segqa.data.boxes import Box
+from segqa.data.types import Image, Mask
+from segqa.errors import InputError
+
+OWN = 1
+"""Value of the object itself in a record's label map; other objects have higher values."""
+
+_PLAIN_FIELDS = ("case", "group", "dataset", "object", "label", "truth_outside")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A mask that some source proposed for the object of a record."""
+
+    source: str
+    """Who made it: `litemedsam`, `otsu`, a model's name."""
+    prompt: str
+    """`exact`, `jittered` or `wrong` box; `none` for a source without prompt."""
+    box: Box
+    """The prompt box, in pixels of the record."""
+    dice: float
+    jaccard: float
+    hd_px: float
+    hd95_px: float
+    confidence: float | None
+    """The segmenter's own estimate, in its own scale."""
+    outside: float
+    """Area of the mask beyond the record, in pixels of the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One object of one image, cropped with its surroundings.
+
+    Distances of the candidates are in pixels of the stored image; boxes and areas in pixels of the record.
+    """
+
+    case: str
+    group: str
+    dataset: str
+    object: str
+    label: str
+    pixels: NDArray[np.uint8]
+    """Shape `(h, w, 3)`, or `(h, w, 1)` when grey."""
+    labels: NDArray[np.uint8]
+    """Shape `(h, w)`: 0 background, `OWN` the object, others above."""
+    truth_outside: float
+    """Area of the object beyond the record (a wrong box may see only a part), in pixels of the record."""
+    candidates: tuple[Candidate, ...]
+    packed_masks: NDArray[np.uint8]
+    """One row of bits per candidate: thousands of records fit in memory."""
+
+    @property
+    def image(self) -> Image:
+        """Return the crop, shape `(h, w, 3)`."""
+        return np.ascontiguousarray(np.broadcast_to(self.pixels, (*self.labels.shape, 3)))
+
+    @property
+    def truth(self) -> Mask:
+        """Return the object, shape `(h, w)`."""
+        return self.labels == OWN
+
+    def mask(self, index: int) -> Mask:
+        """Return the mask of a candidate, shape `(h, w)`."""
+        bits = np.unpackbits(self.packed_masks[index], count=self.labels.size)
+        return bits.astype(bool).reshape(self.labels.shape)
+
+
+def pack_masks(masks: Sequence[Mask]) -> NDArray[np.uint8]:
+    """Return masks of one shape as rows of bits."""
+    return np.packbits(np.array([mask.ravel() for mask in masks], dtype=bool), axis=1)
+
+
+def drop_equal_channels(image: Image) -> NDArray[np.uint8]:
+    """Return `(h, w, 1)` for a grey picture, else the picture."""
+    grey = bool((image == image[..., :1]).all())
+    return np.ascontiguousarray(image[..., :1] if grey else image)
+
+
+def write_shard(path: Path, records: Sequence[Record]) -> None:
+    """Write records to one file, in one step."""
+    tensors: dict[str, NDArray[Any]] = {}
+    rows = []
+    for index, record in enumerate(records):
+        tensors[f"{index}.pixels"] = record.pixels
+        tensors[f"{index}.labels"] = record.labels
+        tensors[f"{index}.masks"] = record.packed_masks
+        row = {name: getattr(record, name) for name in _PLAIN_FIELDS}
+        rows.append(row | {"candidates": [asdict(candidate) for candidate in record.candidates]})
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={"records": json.dumps(rows)})
+    part.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the metadata of a shard's records, without their pixels.
+
+    Raises:
+        InputError: When the file is not a whole shard.
+    """
+    try:
+        with safe_open(path, framework="numpy") as shard:
+            rows: list[dict[str, Any]] = json.loads((shard.metadata() or {})["records"])
+            return rows
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        msg = f"{path}: not a whole shard of `segqa prepare` ({error}); delete it and run prepare again"
+        raise InputError(msg) from error
+
+
+def read_shard(path: Path) -> list[Record]:
+    """Return all records of a shard.
+
+    Raises:
+        InputError: When the file is not a whole shard.
+    """
+    rows = read_rows(path)
+    with safe_open(path, framework="numpy") as shard:
+        return [_read_record(shard, index, row) for index, row in enumerate(rows)]
+
+
+def _read_record(shard: Any, index: int, row: dict[str, Any]) -> Record:
+    return Record(
+        **{name: row[name] for name in _PLAIN_FIELDS},
+        pixels=shard.get_tensor(f"{index}.pixels"),
+        labels=shard.get_tensor(f"{index}.labels"),
+        candidates=tuple(Candidate(**c | {"box": Box(**c["box"])}) for c in row["candidates"]),
+        packed_masks=shard.get_tensor(f"{index}.masks"),
+    )

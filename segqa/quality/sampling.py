@@ -1,0 +1,230 @@
+"""From records to training examples: choose a mask, spoil it or not, vary the picture, apply ψ.
+
+Example number n depends on the seed and n only, so training can stop anywhere and go on exactly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from segqa import metrics
+from segqa.data.boxes import Box
+from segqa.data.types import Mask
+from segqa.quality.augmentation import apply_symmetry, random_symmetry, turn_box, vary_picture
+from segqa.quality.corruptions import corrupt, empty, whole_box
+from segqa.quality.preprocessing import Input, Profile, build_input, view_of
+from segqa.quality.prompting import jitter_box
+from segqa.quality.records import OWN, Record
+
+TRUTH_STRIDE = 4
+"""The belief is learnt at a quarter of the input's resolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How often each kind of mask is shown; the rest is corrupted references."""
+
+    predictions: float = 0.45
+    """Masks of segmenters as they are."""
+    spoilt_predictions: float = 0.1
+    """Masks of segmenters, corrupted further."""
+    wrong: float = 0.12
+    """Masks of a wrong box."""
+    swapped: float = 0.05
+    """The mask of another object."""
+    empty: float = 0.015
+    whole_box: float = 0.025
+    reference: float = 0.02
+    """The reference itself: Dice 1."""
+    augment: bool = True
+    exact_box_only: bool = False
+    """The paper's recipe: exact prompts of segmenters and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example."""
+
+    inputs: Input
+    """ψ, shape `(channels, size, size)`."""
+    targets: NDArray[np.float32]
+    """One value per head, 0..1."""
+    truth: NDArray[np.float32]
+    """Share of the object in each pixel of the belief, shape `(1, size / 4, size / 4)`."""
+
+
+class Sampler:
+    """Draws examples from records, data sets weighted by the square root of their size."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        profile: Profile,
+        *,
+        heads: Sequence[str],
+        mixture: Mixture,
+        seed: int,
+    ) -> None:
+        self.profile = profile
+        self.heads = tuple(heads)
+        self.mixture = mixture
+        self.seed = seed
+        self._near = _by_dataset(r for r in records if not _is_wrong(r))
+        self._wrong = _by_dataset(r for r in records if _is_wrong(r))
+        self._prompted = _by_dataset(r for r in records if not _is_wrong(r) and _real_masks(r))
+
+    def draw(self, index: int) -> Example:
+        """Return example number `index`."""
+        rng = np.random.default_rng([self.seed, index])
+        choice = self._choose(rng)
+        image, labels, mask, box = choice.record.image, choice.record.labels, choice.mask, choice.box
+        if self.mixture.augment:
+            symmetry = random_symmetry(rng)
+            height, width = labels.shape
+            box = turn_box(box, symmetry, height=height, width=width) if box else None
+            image, labels, mask = (apply_symmetry(plane, symmetry) for plane in (image, labels, mask))
+            image = vary_picture(image, rng)
+        return build_example(image, labels == OWN, mask, box, choice.outside, self.profile, self.heads)
+
+    def _choose(self, rng: np.random.Generator) -> _Choice:
+        mix = self.mixture
+        if mix.exact_box_only:
+            return _prediction(_pick(self._prompted, rng), rng, exact=True)
+        kind = rng.uniform()
+        if self._wrong and kind < mix.wrong:
+            return _prediction(_pick(self._wrong, rng), rng)
+        kind -= mix.wrong
+        if self._prompted and 0 <= kind < mix.predictions + mix.spoilt_predictions:
+            choice = _prediction(_pick(self._prompted, rng), rng)
+            spoilt = corrupt(choice.mask, rng) if kind >= mix.predictions else choice.mask
+            return replace(choice, mask=spoilt, box=_shown_box(choice.box, rng))
+        return self._synthetic(_pick(self._near, rng), rng)
+
+    def _synthetic(self, record: Record, rng: np.random.Generator) -> _Choice:
+        mix = self.mixture
+        box = _reference_box(record, rng)
+        kind = rng.uniform() * (1 - mix.predictions - mix.spoilt_predictions - mix.wrong)
+        others = int(record.labels.max()) - OWN
+        if kind < mix.swapped and others:  # only a box tells which object was meant
+            return _Choice(record, record.labels == OWN + 1 + rng.integers(others), box, record.truth_outside)
+        kind -= mix.swapped
+        truth, shown = record.truth, _shown_box(box, rng)
+        for share, make in ((mix.empty, empty), (mix.whole_box, whole_box), (mix.reference, _as_it_is)):
+            if 0 <= kind < share:
+                return _Choice(record, make(truth, rng), shown, record.truth_outside)
+            kind -= share
+        return _Choice(record, corrupt(truth, rng), shown, record.truth_outside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A mask to judge, with the box to show."""
+
+    record: Record
+    mask: Mask
+    box: Box | None
+    outside: float
+    """Area of object and mask beyond the record, in its pixels."""
+
+
+def _as_it_is(mask: Mask, rng: np.random.Generator) -> Mask:
+    del rng
+    return mask
+
+
+def _is_wrong(record: Record) -> bool:
+    return any(candidate.prompt == "wrong" for candidate in record.candidates)
+
+
+def _real_masks(record: Record) -> list[int]:
+    return [i for i, c in enumerate(record.candidates) if c.source != "otsu"]
+
+
+def _by_dataset(records: Iterable[Record]) -> list[list[Record]]:
+    groups: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.dataset].append(record)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _pick(groups: Sequence[Sequence[Record]], rng: np.random.Generator) -> Record:
+    weights = np.sqrt([len(group) for group in groups])
+    group = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
+    return group[int(rng.integers(len(group)))]
+
+
+def _prediction(record: Record, rng: np.random.Generator, *, exact: bool = False) -> _Choice:
+    choices: Sequence[int] = range(len(record.candidates))
+    if exact:
+        choices = [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
+    index = int(rng.choice(np.asarray(choices)))
+    candidate = record.candidates[index]
+    return _Choice(record, record.mask(index), candidate.box, record.truth_outside + candidate.outside)
+
+
+def _reference_box(record: Record, rng: np.random.Generator) -> Box:
+    """Return the box that a user would have drawn for the object: mostly a little off."""
+    height, width = record.labels.shape
+    box = Box.from_mask(record.truth) or Box(0, 0, width, height)
+    if rng.uniform() < 0.4:
+        return box
+    return jitter_box(box, rng.uniform(0.02, 0.3), height=height, width=width, rng=rng)
+
+
+def _shown_box(box: Box | None, rng: np.random.Generator) -> Box | None:
+    """Leave the box out now and then: users without prompts score too."""
+    return None if rng.uniform() < 0.25 else box
+
+
+def build_example(
+    image: NDArray[np.uint8],
+    truth: Mask,
+    mask: Mask,
+    box: Box | None,
+    outside: float,
+    profile: Profile,
+    heads: Sequence[str],
+) -> Example:
+    """Return ψ of the mask with the true values beside it.
+
+    Args:
+        image: Crop `(h, w, 3)`.
+        truth: The object `(h, w)`.
+        mask: The mask under test `(h, w)`.
+        box: The box to show, in the crop; may reach over its edge.
+        outside: Area of object and mask beyond the crop, in its pixels.
+        profile: Which ψ.
+        heads: Which targets.
+    """
+    if box is not None:
+        box = box.clip(*mask.shape)
+        box = box if box.area else None
+    total = float(mask.sum()) + float(truth.sum()) + outside
+    dice = 2.0 * float((mask & truth).sum()) / total if total else 1.0
+    view = view_of(mask, box, profile)
+    targets = {"dice": dice}
+    if "hd95" in heads:
+        distance = metrics.hd95(mask, truth) if mask.any() and truth.any() else np.inf
+        targets["hd95"] = min(distance / (np.sqrt(2) * view.width), 1.0)
+    return Example(
+        inputs=build_input(image, mask, box, profile),
+        targets=np.array([targets[head] for head in heads], dtype=np.float32),
+        truth=_truth_in_view(truth, view, profile.size // TRUTH_STRIDE),
+    )
+
+
+def _truth_in_view(truth: Mask, view: Box, side: int) -> NDArray[np.float32]:
+    height, width = truth.shape
+    canvas = np.zeros((view.height, view.width), dtype=np.uint8)
+    seen = view.clip(height, width)
+    canvas[seen.y0 - view.y0 : seen.y1 - view.y0, seen.x0 - view.x0 : seen.x1 - view.x0] = (
+        truth[seen.y0 : seen.y1, seen.x0 : seen.x1] * 255
+    )
+    small = PillowImage.fromarray(canvas).resize((side, side), PillowImage.Resampling.BILINEAR)
+    return np.asarray(small, dtype=np.float32)[None] / np.float32(255)

@@ -1,0 +1,343 @@
+"""Training of the quality network: one readable loop that can stop anywhere and go on exactly (EvanySeg, 3.5)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
+
+from segqa.quality.checkpoints import metadata, read_info
+from segqa.quality.export import export_graph
+from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
+from segqa.quality.records import Record
+from segqa.quality.sampling import Example, Mixture, Sampler
+
+DICE_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides what is learnt, apart from the data."""
+
+    examples: int = 100_000
+    """Examples shown in all."""
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.03
+    """Share of the examples over which the rate rises; then it falls as a cosine."""
+    belief_weight: float = 0.5
+    """Weight of the pixelwise loss of the belief."""
+    ranking_weight: float = 0.2
+    """Weight of the pairwise ranking loss: the paper's relative accuracy (definition 3.2), made smooth."""
+    balance: bool = True
+    """Weigh examples so that each tenth of the Dice range counts alike."""
+    ema_decay: float = 0.998
+    seed: int = 0
+    workers: int = 1
+    bfloat16: bool = True
+    device: str = "cpu"
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the loop reports now and then."""
+
+    examples: int
+    loss: float
+    seconds: float
+    validation: dict[str, float] | None = None
+
+
+class _Examples(Dataset[Example]):
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, index: int) -> Example:
+        return self._sampler.draw(index)
+
+
+def _collate(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.from_numpy(np.stack([e.inputs for e in examples])),
+        torch.from_numpy(np.stack([e.targets for e in examples])),
+        torch.from_numpy(np.stack([e.truth for e in examples])),
+    )
+
+
+class Trainer:
+    """Holds the network, its moving average and the optimiser; `run` advances them.
+
+    Args:
+        records: What to learn from.
+        validation: Records of groups or data sets that are not learnt from; may be empty.
+        spec: Which network.
+        plan: How to train.
+        mixture: Which masks to show.
+        initial: Weights file to start from; otherwise ImageNet's for `tf_efficientnet_lite0`, else random.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        validation: Sequence[Record],
+        spec: NetworkSpec,
+        plan: Plan,
+        *,
+        mixture: Mixture,
+        initial: Path | None = None,
+    ) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan, self.spec, self.mixture = plan, spec, mixture
+        self.device = torch.device(plan.device)
+        network = QualityNetwork(spec)
+        if initial is not None:
+            network = load_network(initial, spec)
+        elif spec.backbone == "tf_efficientnet_lite0":
+            load_imagenet_lite0(network)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
+        self.optimiser = torch.optim.AdamW(_groups(self.network, plan.weight_decay), lr=plan.learning_rate)
+        self.sampler = Sampler(records, spec.profile, heads=spec.heads, mixture=mixture, seed=plan.seed)
+        still = Mixture(augment=False)
+        self.validation = (
+            Sampler(validation, spec.profile, heads=spec.heads, mixture=still, seed=plan.seed + 1)
+            if validation
+            else None
+        )
+        self.done = 0
+        self.histogram = torch.ones(DICE_BINS)
+        self.curve: list[dict[str, Any]] = []
+
+    def run(self, *, report_every: int = 2048, validate_every: int = 20_000) -> Iterator[Progress]:
+        """Train until the plan is done, and yield how it goes; the caller saves when it likes."""
+        start, since, total, n_batches = time.monotonic(), self.done, 0.0, 0
+        for inputs, targets, truth in self._batches():
+            total += self._step(inputs, targets, truth)
+            n_batches += 1
+            self.done += len(inputs)
+            finished = self.done >= self.plan.examples
+            if self.done // report_every > since // report_every or finished:
+                checks = self.validate() if _passes(since, self.done, validate_every) or finished else None
+                since = self.done
+                progress = Progress(self.done, total / n_batches, time.monotonic() - start, checks)
+                self.curve.append({"examples": self.done, "loss": progress.loss} | (checks or {}))
+                total, n_batches = 0.0, 0
+                yield progress
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        indices = range(self.done, self.plan.examples)
+        data = Subset(_Examples(self.sampler), indices)
+        yield from DataLoader(
+            data,
+            batch_size=self.plan.batch_size,
+            sampler=SequentialSampler(data),
+            num_workers=self.plan.workers,
+            collate_fn=_collate,
+            drop_last=len(indices) > self.plan.batch_size,  # a batch of one has no batch statistics
+            prefetch_factor=4 if self.plan.workers else None,
+        )
+
+    def _step(self, inputs: torch.Tensor, targets: torch.Tensor, truth: torch.Tensor) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        inputs = inputs.to(self.device, memory_format=torch.channels_last)
+        targets, truth = targets.to(self.device), truth.to(self.device)
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+            output = self.network(inputs)
+        loss = self._loss(output, targets, truth)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self._update_average()
+        return float(loss.detach())
+
+    def _rate(self) -> float:
+        share = self.done / self.plan.examples
+        if share < self.plan.warm_up:
+            return self.plan.learning_rate * (share / self.plan.warm_up + 0.01)
+        rest = (share - self.plan.warm_up) / (1 - self.plan.warm_up)
+        return self.plan.learning_rate * (0.5 * (1 + math.cos(math.pi * rest)) + 0.002)
+
+    def _loss(self, output: Output, targets: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        scores = output.scores.float()
+        weights = self._weights(targets[:, 0]) if self.plan.balance else torch.ones_like(targets[:, 0])
+        loss = 5.0 * (weights[:, None] * (scores - targets) ** 2).mean()
+        if self.spec.compare and self.plan.belief_weight:
+            belief = output.belief.float()
+            pixels = functional.binary_cross_entropy_with_logits(belief, truth)
+            chance = belief.sigmoid()
+            common = (chance * truth).sum(dim=(1, 2, 3))
+            overlap = (2 * common + 1) / ((chance + truth).sum(dim=(1, 2, 3)) + 1)
+            loss = loss + self.plan.belief_weight * (pixels + 0.5 * (1 - overlap.mean()))
+        if self.plan.ranking_weight:
+            loss = loss + self.plan.ranking_weight * ranking_loss(scores[:, 0], targets[:, 0])
+        return loss
+
+    def _weights(self, dice: torch.Tensor) -> torch.Tensor:
+        """Return weights that make rare tenths of the Dice range count more, from a running histogram."""
+        bins = (dice * DICE_BINS).long().clamp(0, DICE_BINS - 1).cpu()
+        self.histogram = 0.995 * self.histogram + torch.bincount(bins, minlength=DICE_BINS)
+        share = self.histogram / self.histogram.sum()
+        weights = (1 / (DICE_BINS * share)).clamp(0.4, 3.0)[bins]
+        return (weights / weights.mean()).to(dice.device)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # A short memory at first: the start is soon forgotten.
+        decay = min(
+            self.plan.ema_decay,
+            (1 + self.done / self.plan.batch_size) / (10 + self.done / self.plan.batch_size),
+        )
+        theirs = self.network.state_dict()
+        for name, mine in self.average.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[name], 1 - decay)
+            else:
+                mine.copy_(theirs[name])
+
+    def validate(self, n_examples: int = 768) -> dict[str, float]:
+        """Return Pearson correlation and mean absolute error of the averaged network on the validation records."""
+        if self.validation is None:
+            return {}
+        predicted, true = [], []
+        for start in range(0, n_examples, self.plan.batch_size):
+            block = range(start, min(start + self.plan.batch_size, n_examples))
+            inputs, targets, _ = _collate([self.validation.draw(index) for index in block])
+            predicted.append(self.predict(inputs)[:, 0])
+            true.append(targets[:, 0].numpy())
+        return agreement(np.concatenate(predicted), np.concatenate(true))
+
+    @torch.inference_mode()
+    def predict(self, inputs: torch.Tensor) -> NDArray[np.float32]:
+        """Return the averaged network's scores `(N, heads)` for ψ inputs."""
+        inputs = inputs.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+            scores: NDArray[np.float32] = self.average(inputs).scores.float().cpu().numpy()
+        return scores
+
+    def save_weights(self, path: Path, card: dict[str, Any]) -> None:
+        """Write the averaged network for use: tensors in half precision, its graph beside them."""
+        save_network(self.average, path, card)
+
+    def save_state(self, path: Path) -> None:
+        """Write all that `load_state` needs to go on exactly, in one step."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "histogram": self.histogram,
+            "done": self.done,
+            "curve": json.dumps(self.curve),
+            "plan": json.dumps(
+                [asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True
+            ),
+            "random": torch.get_rng_state(),
+        }
+        part = path.with_name(path.name + ".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    def load_state(self, path: Path) -> None:
+        """Go on where `save_state` was called."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.histogram = state["histogram"]
+        self.done = state["done"]
+        self.curve = json.loads(state["curve"])
+        torch.set_rng_state(state["random"])
+
+
+def _passes(before: int, after: int, every: int) -> bool:
+    return after // every > before // every
+
+
+def _groups(network: QualityNetwork, weight_decay: float) -> list[dict[str, Any]]:
+    """Biases and norms are not decayed."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def ranking_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return how badly pairs of a batch are ordered, pairs weighted by how far apart they truly are.
+
+    Args:
+        scores: Predicted, shape `(N,)`.
+        targets: True, shape `(N,)`.
+    """
+    gap = targets[:, None] - targets[None]
+    wanted = gap.clamp(min=0)
+    return (wanted * functional.softplus(-10 * (scores[:, None] - scores[None]))).sum() / wanted.sum().clamp(
+        min=1e-6
+    )
+
+
+def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict[str, float]:
+    """Return Pearson correlation and mean absolute error."""
+    return {
+        "pearson": float(np.corrcoef(predicted, true)[0, 1]),
+        "mae": float(np.abs(predicted - true).mean()),
+    }
+
+
+def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
+    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it."""
+    network = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    folds = export_graph(network, path.with_suffix(".onnx"))
+    part = path.with_name(path.name + ".part")
+    save_file(state, part, metadata=metadata(network.spec.to_dict(), card, folds))
+    part.replace(path)
+
+
+def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
+    """Return the network of a weights file in single precision, in evaluation mode.
+
+    Args:
+        path: A file of `segqa train` or `segqa weights import`.
+        spec: Refuse a file of another layout; by default what the file says.
+
+    Raises:
+        InputError: When the file is damaged or its tensors do not fit.
+    """
+    from segqa.errors import InputError
+
+    network = QualityNetwork(spec or NetworkSpec.from_dict(read_info(path).spec))
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict(state | kept)
+    except RuntimeError as error:
+        msg = f"{path}: its tensors do not fit {network.spec.backbone}: {' '.join(str(error).split())[:300]}"
+        raise InputError(msg) from error
+    broken = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        msg = f"{path}: {len(broken)} tensors are not finite (first: {broken[0]}); the file is damaged, get it again"
+        raise InputError(msg)
+    return network.eval()
