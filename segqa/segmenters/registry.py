@@ -1,0 +1,72 @@
+"""Segmenters by name; a model's own file, and torch with it, is imported when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segqa.errors import InputError
+from segqa.weights import find_weights
+
+if TYPE_CHECKING:
+    from segqa.segmenters.base import Segmenter
+
+SEGMENTERS = {
+    "litemedsam": "LiteMedSAM; boxes only; the default, works offline",
+    "litemedsam-bf16": "LiteMedSAM with its encoder in bfloat16: faster where the processor has it",
+    "sam-vit-b": "SAM ViT-B",
+    "sam-vit-l": "SAM ViT-L",
+    "sam-vit-h": "SAM ViT-H",
+    "medsam": "MedSAM with its own preprocessing",
+    "medsam-as-sam": "MedSAM through SAM's preprocessing, as in the official EvanySeg release",
+    "sam-med2d": "SAM-Med2D with adapters, 256 pixels",
+}
+"""What each name stands for."""
+
+_WEIGHTS = {"litemedsam-bf16": "litemedsam", "medsam-as-sam": "medsam"}
+"""Name of the checkpoint where it is not the segmenter's own."""
+
+
+def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
+    """Return a segmenter for `NAME` or `NAME=CHECKPOINT`.
+
+    Without a checkpoint the file is looked for under its name, see `segqa.weights.find_weights`.
+
+    Args:
+        spec: For instance `litemedsam` or `sam-vit-b=checkpoints/sam_vit_b_01ec64.pth`.
+        device: Where torch computes.
+
+    Raises:
+        InputError: Unknown name, missing or wrong checkpoint.
+        MissingExtraError: A package is missing; names the extra that brings it.
+    """
+    name, _, given = spec.partition("=")
+    if name not in SEGMENTERS:
+        msg = f"{name}: no such segmenter; choose one of {', '.join(SEGMENTERS)}, or NAME=CHECKPOINT"
+        raise InputError(msg)
+    checkpoint = find_weights(given or _WEIGHTS.get(name, name))
+    _require_torch(name)
+    if name.startswith("litemedsam"):
+        from segqa.segmenters.litemedsam import LiteMedSam
+
+        return LiteMedSam(checkpoint, device=device, name=name, half=name == "litemedsam-bf16")
+    if name == "medsam":
+        from segqa.segmenters.medsam import MedSam
+
+        return MedSam(checkpoint, device=device)
+    if name == "sam-med2d":
+        from segqa.segmenters.sam_med2d import SamMed2d
+
+        return SamMed2d(checkpoint, device=device)
+    from segqa.segmenters.sam import Sam
+
+    encoder = "vit_b" if name == "medsam-as-sam" else name.removeprefix("sam-").replace("-", "_")
+    return Sam(checkpoint, encoder=encoder, device=device, name=name)
+
+
+def _require_torch(name: str) -> None:
+    from importlib.util import find_spec
+
+    from segqa.errors import MissingExtraError
+
+    if find_spec("torch") is None:
+        raise MissingExtraError(name, "litemedsam" if name.startswith("litemedsam") else "sam")
