@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ORIENTATION = 0x0112  # EXIF tag
 _BITS_PER_SAMPLE = 258  # TIFF tag
+_MOST_COMPRESSED = 4096  # pixels of 8 bits and more in a byte; Deflate reaches 1032, LZW somewhat more
 
 # The classes are called directly: `PIL.Image.open` would try every format it knows, and its own limit on the
 # size is a global of the host program, which must stay as it is.
@@ -80,6 +81,8 @@ def decode_flat(path: Path, kind: Format, *, max_pixels: int, orient: bool = Tru
             return _decode_tiff(file, path, max_pixels)
         _check_header(image, path, max_pixels)
         bits = data[24] if data else _stored_bits(image)  # the bit depth in IHDR
+        if bits >= 8:
+            _check_promise(image.width * image.height, path)
         try:
             image.load()
         except OSError as error:
@@ -131,6 +134,14 @@ def _check_header(image: ImageFile, path: Path, max_pixels: int) -> None:
         raise InputError(_page_text(path, pages))
 
 
+def _check_promise(count: int, path: Path) -> None:
+    """Refuse a header that promises more pixels than any compression could put into the file."""
+    size = path.stat().st_size
+    if count > size * _MOST_COMPRESSED:
+        msg = f"{show_name(path)}: {count} pixels promised in a file of {size} bytes; it is damaged or cut short"
+        raise InputError(msg)
+
+
 def _page_text(path: Path, pages: int) -> str:
     return f"{show_name(path)}: {pages} pages where one picture was expected; save each page as its own file"
 
@@ -178,7 +189,11 @@ def _decode_tiff(file: BinaryIO, path: Path, max_pixels: int) -> NDArray[np.gene
     with tifffile.TiffFile(file) as tiff:
         _tiff_shape(tiff, path, max_pixels)
         page: Any = tiff.pages.first
+        _check_promise(page.size, path)
         pixels: NDArray[np.generic] = page.asarray()
+        if page.axes not in ("YX", "YXS", "SYX") or pixels.size == 0 or page.samplesperpixel > 4:
+            msg = f"{show_name(path)}: shape {pixels.shape} where a grey or colour picture was expected"
+            raise InputError(msg)
         return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
 
 
@@ -186,5 +201,9 @@ def _tiff_shape(tiff: tifffile.TiffFile, path: Path, max_pixels: int) -> tuple[i
     if len(tiff.pages) > 1:
         raise InputError(_page_text(path, len(tiff.pages)))
     page: Any = tiff.pages.first
-    check_pixels(page.imagelength * page.imagewidth, path, max_pixels)
-    return page.imagelength, page.imagewidth
+    height, width = page.imagelength, page.imagewidth
+    if not (isinstance(height, int) and isinstance(width, int)):  # a damaged tag gives a tuple
+        msg = f"{show_name(path)}: no valid size in the TIFF header; export it again"
+        raise InputError(msg)
+    check_pixels(height * width, path, max_pixels)
+    return height, width

@@ -23,6 +23,7 @@ from segqa.data.files import list_some
 from segqa.errors import InputError
 
 SOFT_THRESHOLD = 127
+_MOST_LABELS = 2**31 - 1
 _WHITE = (255, 65535)
 _MOST = 0.95  # of the frame; more foreground than that is rather an inverted mask
 
@@ -70,7 +71,7 @@ def foreground_remark(labels: NDArray[Any]) -> str | None:
 
 def _from_integers(values: NDArray[Any], *, source: object, warnings: list[str]) -> NDArray[np.integer[Any]]:
     least, top = int(values.min()), int(values.max())
-    if least < 0 or top > np.iinfo(np.int32).max:
+    if least < 0 or top > _MOST_LABELS:
         msg = f"{source}: values {least}..{top} where labels from 0 were expected; is it an image, not a mask?"
         raise InputError(msg)
     if top in _WHITE and not ((values != 0) & (values != top)).any():
@@ -88,7 +89,7 @@ def _from_floats(values: NDArray[Any], *, source: object, warnings: list[str]) -
         msg = f"{source}: {bad} NaN or infinite pixels in a mask; write 0 for background"
         raise InputError(msg)
     if (values == np.rint(values)).all():
-        if abs(values).max() > np.iinfo(np.int32).max:
+        if abs(values).max() > _MOST_LABELS:
             msg = f"{source}: values up to {abs(values).max():g} where labels were expected"
             raise InputError(msg)
         return _from_integers(values.astype(np.int64), source=source, warnings=warnings)

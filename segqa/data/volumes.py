@@ -9,9 +9,9 @@ are brought to (H, W, D). So the last axis is the depth in every format.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,9 +122,8 @@ class _Slot:
         self.value: Any = None
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _slot(load: Callable[..., Any], path: Path, stamp: tuple[int, int], rest: tuple[Any, ...]) -> _Slot:
-    return _Slot()
+_slots: OrderedDict[tuple[Any, ...], _Slot] = OrderedDict()
+_slots_lock = threading.Lock()
 
 
 def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:
@@ -133,7 +132,12 @@ def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:
     Safe to call from many threads.
     """
     status = path.stat()
-    slot = _slot(load, path, (status.st_mtime_ns, status.st_size), rest)
+    key = (load, path, status.st_mtime_ns, status.st_size, rest)
+    with _slots_lock:
+        slot = _slots.pop(key, None) or _Slot()
+        _slots[key] = slot
+        if len(_slots) > _REMEMBERED:
+            _slots.popitem(last=False)
     with slot.lock:
         if slot.value is None:
             slot.value = load(path, *rest)

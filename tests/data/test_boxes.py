@@ -5,7 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segqa.data.boxes import Box, place_box, read_boxes, write_boxes
@@ -21,19 +21,27 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(
 )
 
 
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch):
+    """Many small files are written here; none has to survive a power cut."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
 def write(tmp_path, content):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(names, st.lists(prompts, max_size=4).map(tuple), max_size=4))
-def test_written_boxes_read_back_the_same(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("boxes") / "boxes.json"
+def test_written_boxes_read_back_the_same(tmp_path, content):
+    path = tmp_path / "boxes.json"
     write_boxes(path, content)
     assert read_boxes(path) == content
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(boxes, boxes)
 def test_iou_agrees_with_counting_pixels(first, second):
     origin = min(first.x0, second.x0), min(first.y0, second.y0)

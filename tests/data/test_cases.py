@@ -250,7 +250,7 @@ def test_a_read_case_has_its_boxes_inside_the_image(images, masks):
     picture(images / "a.png")
     mask(masks / "a.png")
     (case,) = find_cases(images, masks, boxes={"a": (PromptBox(Box(0, 0, 8, 6), "1"), PromptBox(Box(-1, 0, 15, 6)))})
-    with pytest.raises(InputError, match="case 'a', box 1: .*outside"):
+    with pytest.raises(InputError, match=r"case 'a', box 1: .*outside"):
         read_case(case)
     (case,) = find_cases(images, masks, boxes={"a": (PromptBox(Box(0, 0, 8, 6), "1"),)})
     loaded = read_case(case)

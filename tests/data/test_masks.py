@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
@@ -22,6 +22,12 @@ def square():
     mask = np.zeros((40, 50), bool)
     mask[10:30, 15:35] = True
     return mask
+
+
+@pytest.fixture
+def quick_disk(monkeypatch):
+    """Many small files are written; none has to survive a power cut."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def save(path, pixels, **options):
@@ -239,7 +245,7 @@ def test_gzip_named_otherwise_says_how_to_rename(tmp_path):
         read_mask(Source(tmp_path / "a.nii"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arrays(
         np.int32,
@@ -247,8 +253,8 @@ def test_gzip_named_otherwise_says_how_to_rename(tmp_path):
         elements=st.integers(0, 65535) | st.integers(0, 130),
     )
 )
-def test_written_masks_read_back_the_same(tmp_path_factory, labels):
-    path = tmp_path_factory.mktemp("masks") / "a.png"
+def test_written_masks_read_back_the_same(tmp_path, quick_disk, labels):
+    path = tmp_path / "a.png"
     write_mask(path, labels)
     is_white = len(np.unique(labels[labels > 0])) == 1 and labels.max() in (255, 65535)
     assert np.array_equal(read_mask(Source(path)).pixels, labels > 0 if is_white else labels)
