@@ -9,8 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from segqa import __version__, console
+from segqa.commands.benchmark import benchmark
 from segqa.commands.demo import demo
+from segqa.commands.evaluate import evaluate
+from segqa.commands.flag import flag
+from segqa.commands.rank import rank
 from segqa.commands.score import score
+from segqa.commands.train import train
 from segqa.errors import ExitCode, SegqaError
 
 
@@ -55,7 +60,7 @@ def segqa(
     console.set_quiet(quiet)
 
 
-for command in (demo, score):
+for command in (demo, score, flag, evaluate, rank, benchmark, train):
     app.command()(command)
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.results import FormatOption, check_output, hand_over
-from segqa.errors import InputError
+from segqa.commands.results import FormatOption, check_output, hand_over, parse_labels
 
 SHOWN = ["case", "object", "label", "model", "true_dice", "true_jaccard", "true_hd95_px", "reason"]
 
@@ -48,7 +47,7 @@ def evaluate(
         pred, truth, boxes=None if boxes is None else read_boxes(boxes), allow_missing=allow_missing
     )
     cases = console.progress(found, description="cases evaluated", total=len(found))
-    table = evaluation.evaluate_cases(cases, labels=_numbers(labels), objects=objects)
+    table = evaluation.evaluate_cases(cases, labels=parse_labels(labels), objects=objects)
     hand_over(
         table,
         output=output,
@@ -62,13 +61,3 @@ def evaluate(
         agreed = agreement.agreement_table(agreement.join_truth(known, table))
         title = "Agreement of predicted and true Dice"
         hand_over(agreed, output=None, file_format=file_format, schema="segqa.agreement", title=title)
-
-
-def _numbers(labels: str | None) -> list[int] | None:
-    if labels is None:
-        return None
-    parts = [part.strip() for part in labels.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        msg = f"--labels {labels}: numbers such as 1,3 were expected"
-        raise InputError(msg)
-    return [int(part) for part in parts]

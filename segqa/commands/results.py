@@ -72,3 +72,18 @@ def hand_over(
         console.table(frame.select(shown or frame.columns), title=title, limit=MAX_SHOWN)
     else:
         console.result(tables.render(frame, file_format, schema=schema))
+
+
+def parse_labels(labels: str | None) -> list[int] | None:
+    """Return the numbers of `--labels 1,3`; `None` without the option.
+
+    Raises:
+        InputError: Anything but numbers and commas.
+    """
+    if labels is None:
+        return None
+    parts = [part.strip() for part in labels.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        msg = f"--labels {labels}: numbers such as 1,3 were expected"
+        raise InputError(msg)
+    return [int(part) for part in parts]

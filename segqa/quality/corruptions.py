@@ -34,9 +34,7 @@ def _blur(mask: Mask, radius: float) -> NDArray[np.float32]:
 def _smooth_noise(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a field in -1..1 that varies over about `cells` cells along each axis."""
     coarse = rng.uniform(-1, 1, size=(cells, cells)).astype(np.float32)
-    picture = PillowImage.fromarray(coarse, mode="F").resize(
-        (shape[1], shape[0]), PillowImage.Resampling.BICUBIC
-    )
+    picture = PillowImage.fromarray(coarse, mode="F").resize((shape[1], shape[0]), PillowImage.Resampling.BICUBIC)
     return np.asarray(picture, dtype=np.float32)
 
 

@@ -198,9 +198,7 @@ def _record(
         labels[crop == label] = value
     own = thing.truth[window.y0 : window.y1, window.x0 : window.x1]
     labels[own] = OWN
-    picture = PillowImage.fromarray(
-        np.ascontiguousarray(item.image[window.y0 : window.y1, window.x0 : window.x1])
-    )
+    picture = PillowImage.fromarray(np.ascontiguousarray(item.image[window.y0 : window.y1, window.x0 : window.x1]))
     small = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR))
     masks = [p.mask[window.y0 : window.y1, window.x0 : window.x1] for p in proposals]
     return Record(
@@ -212,9 +210,7 @@ def _record(
         pixels=drop_equal_channels(small),
         labels=_resize_labels(labels, size),
         truth_outside=float(thing.truth.sum() - own.sum()) * scale**2,
-        candidates=tuple(
-            _candidate(p, inner, thing, window, scale) for p, inner in zip(proposals, masks, strict=True)
-        ),
+        candidates=tuple(_candidate(p, inner, thing, window, scale) for p, inner in zip(proposals, masks, strict=True)),
         packed_masks=pack_masks([_resize_labels(mask.astype(np.uint8), size) > 0 for mask in masks]),
     )
 
@@ -289,9 +285,7 @@ def prepare_shards(
         write_shard(path, records)
 
 
-def _check_fingerprint(
-    out: Path, names: Sequence[str], segmenters: Sequence[str], settings: Settings
-) -> None:
+def _check_fingerprint(out: Path, names: Sequence[str], segmenters: Sequence[str], settings: Settings) -> None:
     """Keep a resumed run from mixing two preparations in one folder."""
     text = json.dumps({"cases": list(names), "segmenters": list(segmenters), "settings": asdict(settings)})
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -299,7 +293,5 @@ def _check_fingerprint(
     if not path.exists():
         path.write_text(fingerprint + "\n")
     elif path.read_text().strip() != fingerprint:
-        msg = (
-            f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
-        )
+        msg = f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
         raise InputError(msg)

@@ -14,9 +14,9 @@ def jitter_box(box: Box, share: float, *, height: int, width: int, rng: np.rando
     """Return the box with each edge moved by up to `share` of its side, inside the image, at least 2 pixels wide."""
     dx = rng.uniform(-share, share, size=2) * box.width
     dy = rng.uniform(-share, share, size=2) * box.height
-    moved = Box(
-        round(box.x0 + dx[0]), round(box.y0 + dy[0]), round(box.x1 + dx[1]), round(box.y1 + dy[1])
-    ).clip(height, width)
+    moved = Box(round(box.x0 + dx[0]), round(box.y0 + dy[0]), round(box.x1 + dx[1]), round(box.y1 + dy[1])).clip(
+        height, width
+    )
     return moved if moved.width >= 2 and moved.height >= 2 else box
 
 

@@ -42,7 +42,10 @@ class Mixture:
     whole_box: float = 0.025
     reference: float = 0.02
     """The reference itself: Dice 1."""
-    augment: bool = True
+    turn: bool = True
+    """Quarter turns and mirrors."""
+    vary: bool = True
+    """Other looks of the picture."""
     exact_box_only: bool = False
     """The paper's recipe: exact prompts of segmenters and nothing else."""
 
@@ -84,11 +87,12 @@ class Sampler:
         rng = np.random.default_rng([self.seed, index])
         choice = self._choose(rng)
         image, labels, mask, box = choice.record.image, choice.record.labels, choice.mask, choice.box
-        if self.mixture.augment:
+        if self.mixture.turn:
             symmetry = random_symmetry(rng)
             height, width = labels.shape
             box = turn_box(box, symmetry, height=height, width=width) if box else None
             image, labels, mask = (apply_symmetry(plane, symmetry) for plane in (image, labels, mask))
+        if self.mixture.vary:
             image = vary_picture(image, rng)
         return build_example(image, labels == OWN, mask, box, choice.outside, self.profile, self.heads)
 

@@ -6,8 +6,9 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
+from segqa.errors import InputError
 from segqa.quality.checkpoints import metadata, read_info
 from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
@@ -58,7 +61,15 @@ class Progress:
     examples: int
     loss: float
     seconds: float
+    since_start: int
+    """Examples of this process, for the time that is left."""
     validation: dict[str, float] | None = None
+
+    def line(self, total: int) -> str:
+        """Return one line for a log."""
+        left = self.seconds / max(self.since_start, 1) * (total - self.examples)
+        checks = "".join(f", validation {name} {value:.4f}" for name, value in (self.validation or {}).items())
+        return f"{self.examples}/{total} examples, loss {self.loss:.4f}{checks}, about {left / 60:.0f} min left"
 
 
 class _Examples(Dataset[Example]):
@@ -112,9 +123,11 @@ class Trainer:
             load_imagenet_lite0(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
+        if plan.bfloat16 and self.device.type == "cpu":
+            _keep_depthwise_single(self.network)
         self.optimiser = torch.optim.AdamW(_groups(self.network, plan.weight_decay), lr=plan.learning_rate)
         self.sampler = Sampler(records, spec.profile, heads=spec.heads, mixture=mixture, seed=plan.seed)
-        still = Mixture(augment=False)
+        still = replace(mixture, turn=False, vary=False)
         self.validation = (
             Sampler(validation, spec.profile, heads=spec.heads, mixture=still, seed=plan.seed + 1)
             if validation
@@ -126,16 +139,16 @@ class Trainer:
 
     def run(self, *, report_every: int = 2048, validate_every: int = 20_000) -> Iterator[Progress]:
         """Train until the plan is done, and yield how it goes; the caller saves when it likes."""
-        start, since, total, n_batches = time.monotonic(), self.done, 0.0, 0
+        start, first, since, total, n_batches = time.monotonic(), self.done, self.done, 0.0, 0
         for inputs, targets, truth in self._batches():
             total += self._step(inputs, targets, truth)
             n_batches += 1
             self.done += len(inputs)
-            finished = self.done >= self.plan.examples
+            finished = self.plan.examples - self.done < self.plan.batch_size
             if self.done // report_every > since // report_every or finished:
                 checks = self.validate() if _passes(since, self.done, validate_every) or finished else None
                 since = self.done
-                progress = Progress(self.done, total / n_batches, time.monotonic() - start, checks)
+                progress = Progress(self.done, total / n_batches, time.monotonic() - start, self.done - first, checks)
                 self.curve.append({"examples": self.done, "loss": progress.loss} | (checks or {}))
                 total, n_batches = 0.0, 0
                 yield progress
@@ -149,7 +162,7 @@ class Trainer:
             sampler=SequentialSampler(data),
             num_workers=self.plan.workers,
             collate_fn=_collate,
-            drop_last=len(indices) > self.plan.batch_size,  # a batch of one has no batch statistics
+            drop_last=True,  # a batch of one has no batch statistics
             prefetch_factor=4 if self.plan.workers else None,
         )
 
@@ -246,18 +259,22 @@ class Trainer:
             "histogram": self.histogram,
             "done": self.done,
             "curve": json.dumps(self.curve),
-            "plan": json.dumps(
-                [asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True
-            ),
+            "plan": json.dumps([asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True),
             "random": torch.get_rng_state(),
         }
         part = path.with_name(path.name + ".part")
         torch.save(state, part)
         part.replace(path)
 
+    def _plan_text(self) -> str:
+        return json.dumps([asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True)
+
     def load_state(self, path: Path) -> None:
         """Go on where `save_state` was called."""
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["plan"] != self._plan_text():
+            msg = f"{path}: is of a training with another plan or network; repeat its options, or delete it"
+            raise InputError(msg)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -265,6 +282,21 @@ class Trainer:
         self.done = state["done"]
         self.curve = json.loads(state["curve"])
         torch.set_rng_state(state["random"])
+
+
+def _keep_depthwise_single(network: QualityNetwork) -> None:
+    """Compute large and strided depthwise convolutions in single precision.
+
+    Their backward pass in bfloat16 is 3 to 5 times as slow on CPUs (measured, torch 2.14): there is no kernel for it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and (module.kernel_size[0] > 3 or module.stride[0] > 1):
+            module.forward = partial(_in_single, module.forward)  # type: ignore[method-assign]
+
+
+def _in_single(forward: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(inputs.device.type, enabled=False):
+        return forward(inputs.float())
 
 
 def _passes(before: int, after: int, every: int) -> bool:
@@ -289,9 +321,7 @@ def ranking_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     gap = targets[:, None] - targets[None]
     wanted = gap.clamp(min=0)
-    return (wanted * functional.softplus(-10 * (scores[:, None] - scores[None]))).sum() / wanted.sum().clamp(
-        min=1e-6
-    )
+    return (wanted * functional.softplus(-10 * (scores[:, None] - scores[None]))).sum() / wanted.sum().clamp(min=1e-6)
 
 
 def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict[str, float]:
@@ -300,6 +330,41 @@ def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict
         "pearson": float(np.corrcoef(predicted, true)[0, 1]),
         "mae": float(np.abs(predicted - true).mean()),
     }
+
+
+def train_to_file(
+    trainer: Trainer, out: Path, *, recipe: str, counts: dict[str, int], resume: bool = False
+) -> Iterator[Progress]:
+    """Train, keep the state beside the weights, write weights and graph at the end; yield the progress.
+
+    Args:
+        trainer: With its data.
+        out: The weights file; the state is `NAME.state` beside it and is removed at the end.
+        recipe: Name, for the card.
+        counts: Records by data set, for the card.
+        resume: Go on from the state, if there is one.
+
+    Raises:
+        InputError: The state is of another plan.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    state = out.with_suffix(".state")
+    if resume and state.exists():
+        trainer.load_state(state)
+    last = {}
+    for progress in trainer.run():
+        trainer.save_state(state)
+        last = progress.validation or last
+        yield progress
+    card = {
+        "recipe": recipe,
+        "plan": asdict(trainer.plan),
+        "records": counts,
+        "validation": last,
+        "curve": trainer.curve,
+    }
+    trainer.save_weights(out, card)
+    state.unlink(missing_ok=True)
 
 
 def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
@@ -326,8 +391,6 @@ def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
     Raises:
         InputError: When the file is damaged or its tensors do not fit.
     """
-    from segqa.errors import InputError
-
     network = QualityNetwork(spec or NetworkSpec.from_dict(read_info(path).spec))
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}

@@ -1,0 +1,133 @@
+"""`segqa score`: how good each mask is, without a reference."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa import console
+from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over
+from segqa.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from segqa.scores import ScorePlan
+
+SHOWN = ["case", "object", "label", "model", "predicted_dice", "box_source", "status", "reason"]
+
+
+def score(
+    images: Annotated[Path, typer.Argument(help="Images: a folder, or one file.")],
+    masks: Annotated[Path, typer.Argument(help="Predicted masks with the same stems; sub-folders are models.")],
+    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Table to write. [default: segqa/scores.csv]")] = None,
+    file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
+    weights: Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")] = "evaluator-lite0",
+    labels: Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")] = None,
+    objects: Annotated[
+        Literal["labels", "components"], typer.Option(help="What is an object where there are no boxes.")
+    ] = "labels",
+    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
+    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
+    nan: Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")] = "error",
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="skip: keep what cannot be scored as a row and exit with 4.")
+    ] = "stop",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file named with --output.")] = False,
+    runtime: Annotated[
+        Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be scored, and stop.")] = False,
+) -> None:
+    """Predict the Dice of every mask, object by object, and write a table.
+
+    For example:
+
+    segqa score images masks --boxes boxes.json
+
+    segqa score images masks --output scores.json --format json
+
+    segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
+    """
+    from segqa.commands.results import parse_labels
+    from segqa.quality.scoring import Reading
+    from segqa.scores import plan_score, run_score, to_table
+
+    start = time.monotonic()
+    target = _target(output, file_format, overwrite=overwrite or resume)
+    chosen = parse_labels(labels)
+    plan = plan_score(
+        images,
+        masks,
+        boxes,
+        weights=weights,
+        reading=Reading(chosen and tuple(chosen), objects, window, nan, on_error),
+        axis=axis,
+        allow_missing=allow_missing,
+        runtime=runtime,
+        device=device,
+        workers=workers,
+    )
+    console.note(plan.summary())
+    if dry_run:
+        console.result(f"{len(plan.cases)} cases would be scored into {target}")
+        return
+    journal = target.with_name(f".{target.name}.journal")
+    rows = run_score(plan, journal=journal, resume=resume)
+    table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
+    title = f"Predicted quality of {table.height} objects"
+    hand_over(table, output=target, file_format=file_format, schema="segqa.scores", title=title, shown=SHOWN)
+    journal.unlink(missing_ok=True)
+    _record(table, plan, target, time.monotonic() - start)
+    _finish(table)
+
+
+def _target(output: Path | None, file_format: Format, *, overwrite: bool) -> Path:
+    """Return where the table goes; only segqa's own default file is replaced without being told."""
+    target = output or DEFAULT_SCORES
+    check_output(target, file_format)
+    if output is not None and output.exists() and not overwrite:
+        msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
+        raise InputError(msg)
+    return target
+
+
+def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
+    """Write `run.json` beside the table."""
+    import sys
+    from dataclasses import asdict
+
+    from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, write_run_record
+
+    info = plan.evaluator.info
+    used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
+    record = RunRecord(
+        command=" ".join(sys.argv[1:]),
+        options=asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "workers": plan.workers},
+        seed=None,
+        device=plan.evaluator.runner.name,
+        weights=used,
+        counts=count_rows(table),
+        seconds=seconds,
+    )
+    write_run_record(target.with_name(f"{target.stem}.run.json"), record)
+
+
+def _finish(table: pl.DataFrame) -> None:
+    """Say how many rows need a look; end with 4 when some could not be scored."""
+    from segqa.output.runrecord import count_rows
+
+    counts = count_rows(table)
+    if counts.warned:
+        console.warn(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
+    if counts.failed:
+        console.warn(f"{counts.failed} of {counts.read} rows could not be scored; see `reason`")
+        raise typer.Exit(ExitCode.PARTIAL)

@@ -1,0 +1,63 @@
+"""`segqa train`: learn to judge masks from prepared records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from segqa import console
+
+
+def train(
+    prepared: Annotated[list[Path], typer.Argument(help="Folders of `segqa prepare`.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Weights file to write: NAME.safetensors.")],
+    recipe: Annotated[
+        Literal["segqa", "evanyseg"],
+        typer.Option(help="segqa: the shipped weights'. evanyseg: the paper's ψ, loss and exact-box masks only."),
+    ] = "segqa",
+    backbone: Annotated[str, typer.Option(help="Any timm backbone.")] = "tf_efficientnet_lite0",
+    heads: Annotated[str, typer.Option(help="What to predict: dice, or dice,hd95.")] = "dice",
+    size: Annotated[int | None, typer.Option(help="Side of the input, in pixels. [default: the recipe's]")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Examples shown in all.")] = 100_000,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    initial: Annotated[Path | None, typer.Option(help="Weights file to start from.", exists=True)] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Data set to validate on instead of held-out groups; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state beside --out.")] = False,
+) -> None:
+    """Train a quality network; the state beside --out allows going on after a kill.
+
+    For example:
+
+    segqa train prepared --out weights/mine.safetensors --examples 200000
+
+    segqa train prepared --out paper.safetensors --recipe evanyseg --backbone vit_base_patch16_224
+    """
+    from segqa.quality.library import read_library
+    from segqa.quality.recipes import make_recipe
+    from segqa.quality.torch_runner import choose_device
+    from segqa.quality.training import Trainer, train_to_file
+
+    chosen = make_recipe(recipe, backbone=backbone, heads=tuple(heads.split(",")), size=size)
+    plan = chosen.plan(
+        examples=examples,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        workers=workers,
+        device=str(choose_device(device)),
+    )
+    library = read_library(prepared, leave_out=leave_out or ())
+    counts = library.counts()
+    console.note(f"{sum(counts.values())} records of {len(counts)} data sets, {len(library.validation)} to validate")
+    trainer = Trainer(library.training, library.validation, chosen.spec, plan, mixture=chosen.mixture, initial=initial)
+    for progress in train_to_file(trainer, out, recipe=recipe, counts=counts, resume=resume):
+        console.note(progress.line(plan.examples))
+    console.result(f"{out} and {out.with_suffix('.onnx')} written")

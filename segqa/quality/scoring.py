@@ -1,0 +1,192 @@
+"""Cases in, one row per object and model out: decoding, ψ and τ in worker threads, in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segqa.data.boxes import Box
+from segqa.data.cases import LoadedCase, read_case
+from segqa.data.objects import Splitting, find_objects, object_remarks
+from segqa.data.types import Case, Image, ObjectMask
+from segqa.errors import InputError
+from segqa.quality.checkpoints import CheckpointInfo, read_info
+from segqa.quality.preprocessing import Profile, build_input, view_of
+from segqa.runtime import Runner, RuntimeName, load_runner
+from segqa.schema import (
+    BOX_FROM_FILE,
+    BOX_FROM_IMAGE,
+    BOX_FROM_MASK,
+    SCORE_COLUMNS,
+    STATUS_ERROR,
+    STATUS_OK,
+    STATUS_WARNING,
+)
+
+Row = dict[str, Any]
+"""One row of the table, by column of `schema.SCORE_SCHEMA`."""
+
+INPUTS_AT_ONCE = 16
+"""Inputs in one pass: enough for speed, bounded so that a crowded image does not cost memory."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """A quality network ready to score."""
+
+    info: CheckpointInfo
+    runner: Runner
+    profile: Profile
+    heads: tuple[str, ...]
+
+    def judge(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the scores `(N, heads)` of ψ inputs."""
+        blocks = [np.stack(inputs[i : i + INPUTS_AT_ONCE]) for i in range(0, len(inputs), INPUTS_AT_ONCE)]
+        return np.concatenate([self.runner.run(block)[0] for block in blocks])
+
+
+def load_evaluator(
+    weights: Path, *, runtime: RuntimeName = "auto", device: str = "auto", threads: int | None = None
+) -> Evaluator:
+    """Return the evaluator of a weights file; arguments and errors as `runtime.load_runner`."""
+    info = read_info(weights)
+    runner = load_runner(weights, runtime=runtime, device=device, threads=threads)
+    return Evaluator(info, runner, Profile(**info.spec["profile"]), tuple(info.spec["heads"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How cases are read and split."""
+
+    labels: tuple[int, ...] | None = None
+    objects: Splitting = "labels"
+    window: tuple[float, float] | None = None
+    nan: Literal["error", "zero"] = "error"
+    on_error: Literal["stop", "skip"] = "stop"
+
+
+def score_cases(
+    cases: Iterable[Case], evaluator: Evaluator, *, reading: Reading | None = None, workers: int = 1
+) -> Iterator[list[Row]]:
+    """Yield the rows of each case, in order.
+
+    Args:
+        cases: What to score; read as they are needed.
+        evaluator: Who judges.
+        reading: How to read and split them.
+        workers: Threads that decode and judge at the same time; the rows do not depend on their number.
+
+    Raises:
+        InputError: A case cannot be read and errors stop the run.
+    """
+    chosen = reading or Reading()
+    yield from _map_in_order(lambda case: score_case(case, evaluator, chosen), cases, workers)
+
+
+def _map_in_order(work: Callable[[Case], T], cases: Iterable[Case], workers: int) -> Iterator[T]:
+    """Yield results in order with at most twice `workers` cases under way."""
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[Future[T]] = deque()
+        try:
+            for case in cases:
+                under_way.append(pool.submit(work, case))
+                if len(under_way) >= 2 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
+    """Return the rows of one case, models in order of the case.
+
+    Raises:
+        InputError: The case cannot be read and errors stop the run.
+    """
+    try:
+        loaded = read_case(case, window=reading.window, nan=reading.nan)
+    except InputError as error:
+        if reading.on_error == "stop":
+            raise
+        if len(case.masks) == 1:
+            return [error_row(case.name, model, str(error)) for model in case.masks]
+        # One broken mask must not cost the other models their scores.
+        alone = (replace(case, masks={model: source}) for model, source in case.masks.items())
+        return [row for one in alone for row in score_case(one, evaluator, reading)]
+    return _score_loaded(case.name, loaded, evaluator, reading)
+
+
+def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: Reading) -> list[Row]:
+    image = loaded.image.pixels
+    found: list[tuple[str, ObjectMask, list[str]]] = []
+    for model, label_map in loaded.masks.items():
+        objects = find_objects(
+            label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects
+        )
+        found.extend((model, one, loaded.image.warnings + label_map.warnings) for one in objects)
+    inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
+    scores = evaluator.judge(inputs)
+    flat = bool((image == image[0, 0]).all())
+    rows = []
+    for (model, one, remarks), score in zip(found, scores, strict=True):
+        more = [*remarks, *object_remarks(one), *(["constant-image"] if flat else [])]
+        rows.append(_row(name, model, one, dict(zip(evaluator.heads, score, strict=True)), more, evaluator.profile))
+    return rows
+
+
+def _row(
+    name: str, model: str, one: ObjectMask, score: dict[str, np.float32], remarks: list[str], profile: Profile
+) -> Row:
+    box, source = _used_box(one)
+    if not one.mask.any():
+        remarks.append("empty-prediction")
+    broken = not all(np.isfinite(value) for value in score.values())
+    if broken:
+        remarks = ["the network gave no finite score", *remarks]
+    row: Row = dict.fromkeys(SCORE_COLUMNS)
+    row |= {"case": name, "object": one.object, "label": one.label, "model": model, "box_source": source}
+    row |= {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1, "reason": "; ".join(dict.fromkeys(remarks)) or None}
+    row["status"] = STATUS_ERROR if broken else STATUS_WARNING if remarks else STATUS_OK
+    if not broken:
+        row["predicted_dice"] = float(score["dice"])
+        if "hd95" in score:
+            row["predicted_hd95_px"] = float(score["hd95"]) * np.sqrt(2) * view_of(one.mask, one.box, profile).width
+    return row
+
+
+def _used_box(one: ObjectMask) -> tuple[Box, str]:
+    if one.box is not None:
+        return one.box, BOX_FROM_FILE
+    own = Box.from_mask(one.mask)
+    if own is not None:
+        return own, BOX_FROM_MASK
+    return Box(0, 0, one.mask.shape[1], one.mask.shape[0]), BOX_FROM_IMAGE
+
+
+def error_row(case: str, model: str, reason: str) -> Row:
+    """Return the row of something that could not be scored."""
+    row: Row = dict.fromkeys(SCORE_COLUMNS)
+    return row | {"case": case, "object": "", "label": "", "model": model, "status": STATUS_ERROR, "reason": reason}
+
+
+def score_mask(image: Image, mask: NDArray[np.bool_], evaluator: Evaluator, *, box: Box | None = None) -> float:
+    """Return the predicted Dice of one mask, 0..1.
+
+    Args:
+        image: Pixels `(H, W, 3)`, 0..255.
+        mask: Predicted mask `(H, W)`.
+        evaluator: Who judges.
+        box: Prompt box inside the image, when there was one.
+    """
+    return float(evaluator.judge([build_input(image, mask, box, evaluator.profile)])[0, 0])

@@ -1,0 +1,144 @@
+"""Scoring from files to table, as the command and the Python interface share it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segqa.data.boxes import read_boxes
+from segqa.data.cases import Cases, check_cases, find_cases
+from segqa.data.types import Case
+from segqa.errors import InputError
+from segqa.output.journal import Journal, journal_key
+from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
+from segqa.runtime import RuntimeName
+from segqa.schema import SCORE_SCHEMA
+from segqa.weights import find_weights
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DEFAULT_WEIGHTS = "evaluator-lite0"
+"""The evaluator that ships."""
+
+SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePlan:
+    """Everything that is checked before the first slow step."""
+
+    cases: Cases
+    evaluator: Evaluator
+    reading: Reading
+    workers: int
+    paths: tuple[Path, ...]
+    """What was asked for, for the journal: images, masks, boxes."""
+
+    def summary(self) -> str:
+        """Return one line on what will be scored, and with what."""
+        models = dict.fromkeys(model for case in self.cases for model in case.masks)
+        left_out = f", {len(self.cases.skipped)} files without partner" if self.cases.skipped else ""
+        empty = f", {self.cases.empty_slices} empty slices are no cases" if self.cases.empty_slices else ""
+        who = f"{self.evaluator.info.path.stem} in {self.evaluator.runner.name}"
+        return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{empty}; {who}"
+
+    def key(self) -> str:
+        """Return what a resumed run must share with the killed one: options, weights and input files."""
+        files = {source.path for case in self.cases for source in (case.image, *case.masks.values())}
+        inputs = [path for path in files if path.is_file()]
+        options = asdict(self.reading) | {"paths": [str(path) for path in self.paths]}
+        boxes = self.paths[2:]
+        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *boxes])
+
+
+def plan_score(
+    images: Path,
+    masks: Path,
+    boxes: Path | None = None,
+    *,
+    weights: str | Path = DEFAULT_WEIGHTS,
+    reading: Reading | None = None,
+    axis: int = -1,
+    allow_missing: bool = False,
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    workers: int = 0,
+) -> ScorePlan:
+    """Find and check everything that scoring needs.
+
+    Args:
+        images: Folder or file.
+        masks: Folder or file; sub-folders are models.
+        boxes: Prompt boxes, `boxes.json` or COCO.
+        weights: A shipped evaluator's name, or a file.
+        reading: How cases are read; what to do with errors.
+        axis: Slicing axis of volumes.
+        allow_missing: Leave out files without partner (they are counted).
+        runtime: See `runtime.load_runner`.
+        device: See `runtime.load_runner`.
+        workers: Threads; 0 for one each core.
+
+    Raises:
+        InputError: Files are missing or cannot be scored and errors stop the run; all of them in one line.
+    """
+    chosen = reading or Reading()
+    skip = chosen.on_error == "skip"
+    for path in (images, masks, *([boxes] if boxes else [])):
+        if not path.exists():
+            msg = f"{path}: no such file or folder; give the paths of images, masks and boxes that exist"
+            raise InputError(msg)
+    known = read_boxes(boxes) if boxes else None
+    found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
+    problems = [] if skip else check_cases(found)
+    if problems:
+        shown = "; ".join(problems[:SHOWN_PROBLEMS])
+        rest = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        msg = f"{len(problems)} files cannot be scored: {shown}{rest}. Mend them, or use --on-error skip"
+        raise InputError(msg)
+    workers = workers or os.cpu_count() or 1
+    evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
+    return ScorePlan(found, evaluator, chosen, workers, (images, masks, *([boxes] if boxes else [])))
+
+
+def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = False) -> Iterator[list[Row]]:
+    """Yield the rows of each case in order; with a journal, finished cases survive a kill.
+
+    Args:
+        plan: What `plan_score` returned.
+        journal: Where to keep finished rows; the caller removes it with its table written.
+        resume: Take what the journal has instead of scoring it again.
+
+    Raises:
+        InputError: A case cannot be read and errors stop the run; the journal is of another run.
+    """
+    lost = [error_row(text.split(" (")[0], "", f"without partner: {text}") for text in plan.cases.skipped]
+    keep_lost = plan.reading.on_error == "skip"
+    if journal is None:
+        yield from _score(plan, plan.cases)
+    else:
+        with Journal(journal, plan.key(), resume=resume) as kept:
+            # One line of the journal is one case, so that a torn line never leaves half a case behind.
+            finished = [entry["rows"] for entry in kept.rows]
+            done = {row["case"] for rows in finished for row in rows}
+            yield from finished
+            for rows in _score(plan, (case for case in plan.cases if case.name not in done)):
+                kept.append([{"rows": rows}])
+                yield rows
+    if keep_lost and lost:
+        yield lost
+
+
+def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:
+    return score_cases(cases, plan.evaluator, reading=plan.reading, workers=plan.workers)
+
+
+def to_table(rows: Iterable[list[Row]]) -> pl.DataFrame:
+    """Return rows as a table with the columns of `schema.SCORE_SCHEMA`."""
+    import polars as pl
+
+    return pl.DataFrame(list(chain.from_iterable(rows)), schema=SCORE_SCHEMA)
