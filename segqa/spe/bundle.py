@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from segqa.data.files import replace_file
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas
+from segqa.spe.mapping import METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
 VERSION = 1
+MEAN = "mean"
+"""Name of the task that averages the labels."""
 REFIT = "make it again with `segqa spe-fit`"
 
 
@@ -28,7 +31,7 @@ class Settings:
     labels: list[str]
     models: list[str]
     n_test: int
-    support_size: int
+    support_sizes: list[int]
     repeats: int
     every_draw: bool
     tolerance: float | None
@@ -37,7 +40,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A fitted estimator. `T` tasks are the labels, then their mean when there are several."""
+    """A fitted estimator; `Z` sizes of support set, `K` models, `M` metrics, `N` training images.
+
+    `T` tasks are the `L` labels, then their mean when there are several.
+    """
 
     settings: Settings
     images: Canvas
@@ -45,13 +51,34 @@ class Bundle:
     masks: NDArray[np.bool_]
     """Their masks by label, shape `(N, L, SIDE, SIDE)`."""
     pseudo: NDArray[np.float64]
-    """Pseudo performance by task, model and metric, shape `(T, K, M)`."""
+    """Pseudo performance, shape `(Z, T, K, M)`."""
     real: NDArray[np.float64]
-    """Real performance on the test images, same shape."""
+    """Real performance on the test images, shape `(T, K, M)`."""
     spread: NDArray[np.float64]
-    """Standard deviation of the real metric over the test images, same shape."""
-    kinds: list[list[str]] = field(default_factory=list)
-    """Kind of mapping by task and metric."""
+    """Standard deviation of the real metric over the test images, shape `(T, K, M)`."""
+    kinds: list[list[list[str]]]
+    """Kind of mapping by size, task and metric."""
+
+    def fit(self, size: int, task: int, metric: int, kind: str) -> Mapping:
+        """Return the mapping of one size of support set, task and metric, by their positions."""
+        return fit_mapping(
+            self.pseudo[size, task, :, metric],
+            self.real[task, :, metric],
+            spread=self.spread[task, :, metric],
+            n_test=self.settings.n_test,
+            metric=METRICS[metric],
+            kind=kind,
+        )
+
+    def mapping(self, size: int, task: int, metric: int) -> Mapping:
+        """Return the mapping of the kind that was chosen when the bundle was made."""
+        return self.fit(size, task, metric, self.kinds[size][task][metric])
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks: the labels, then their mean when there are several."""
+        labels = self.settings.labels
+        return [*labels, MEAN] if len(labels) > 1 else labels
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
@@ -59,14 +86,14 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     from safetensors.numpy import save
 
     grey = bool((bundle.images == bundle.images[..., :1]).all())
-    tensors = {
+    tensors: dict[str, NDArray[np.generic]] = {
         "images": np.ascontiguousarray(bundle.images[..., :1] if grey else bundle.images),
         "masks": np.packbits(bundle.masks, axis=-1),
         "pseudo": bundle.pseudo,
         "real": bundle.real,
         "spread": bundle.spread,
     }
-    head = {
+    head: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
         "settings": asdict(bundle.settings),

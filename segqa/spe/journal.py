@@ -1,62 +1,33 @@
-"""A run's finished steps, kept on disk so that a killed run goes on where it was."""
+"""Finished steps of a measurement, so that a killed run goes on where it was."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 Values = list[list[float]]
 
 
 class Journal:
-    """Metric values by step name; with a path, one JSON line each, written the moment a step is added.
+    """Metric values by step name, handed on to a record on disk the moment they are there, if there is one."""
 
-    Floats are written with all their digits, so a resumed run ends in the same bytes as an unbroken one.
-    """
-
-    def __init__(self, path: Path | None = None, *, fingerprint: str = "") -> None:
-        """Open a journal, taking over what an earlier run left.
+    def __init__(
+        self,
+        rows: Iterable[Mapping[str, Any]] = (),
+        *,
+        record: Callable[[list[dict[str, Any]]], None] | None = None,
+    ) -> None:
+        """Start with the rows of an earlier run.
 
         Args:
-            path: The file; `None` keeps the steps in memory only.
-            fingerprint: Hash of everything the values depend on; a file with another one starts anew.
+            rows: Steps as they were recorded: `{"step": name, "values": [[...], ...]}`.
+            record: Receives each new row.
         """
-        self.steps: dict[str, Values] = {}
-        self.path = path
-        if path is None:
-            return
-        head = json.dumps({"fingerprint": fingerprint})
-        kept = [head, *self._take_over(path, head)]
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        part.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        self.steps: dict[str, Values] = {row["step"]: row["values"] for row in rows}
+        self._record = record
 
-    def _take_over(self, path: Path, head: str) -> list[str]:
-        """Read the whole lines of the same run; a line that the kill tore is done again."""
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-        if not lines or lines[0] != head:
-            return []
-        kept = []
-        for line in lines[1:-1]:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            self.steps[entry["step"]] = entry["values"]
-            kept.append(line)
-        return kept
-
-    def add(self, step: str, values: Values) -> Values:
-        """Remember a finished step and return its values."""
+    def add(self, step: str, values: Values) -> None:
+        """Remember a finished step."""
         self.steps[step] = values
-        if self.path is not None:
-            self._file.write(json.dumps({"step": step, "values": values}) + "\n")
-            self._file.flush()
-        return values
-
-    def remove(self) -> None:
-        """Delete the file: the run is complete."""
-        if self.path is not None:
-            self._file.close()
-            self.path.unlink()
+        if self._record is not None:
+            self._record([{"step": step, "values": values}])

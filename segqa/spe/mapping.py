@@ -149,7 +149,8 @@ def _line(x: Floats, y: Floats, at: Floats) -> Floats:
     centred = x - x.mean()
     power = float(centred @ centred)
     slope = float(centred @ (y - y.mean())) / power if power > 0 else 0.0
-    return y.mean() + slope * (at - x.mean())
+    line: Floats = y.mean() + slope * (at - x.mean())
+    return line
 
 
 def _log(values: Floats) -> Floats:

@@ -100,8 +100,12 @@ def measure_pseudo(
         name = f"{key}/{number}"
         if name not in journal.steps:
             rows = choose_support(supports[1], plan.orders[step.draw], size=plan.support_size)
-            found = engine.segment(images[step.queries], supports[0][rows], supports[1][rows])
-            journal.add(name, measure_masks(found > engine.threshold, truths[step.queries]).tolist())
+            # A support set without foreground teaches nothing: nothing is found.
+            found = np.zeros((len(step.queries), *truths.shape[1:]), dtype=bool)
+            if len(rows):
+                scores = engine.segment(images[step.queries], supports[0][rows], supports[1][rows])
+                found = scores > engine.threshold
+            journal.add(name, measure_masks(found, truths[step.queries]).tolist())
         values[step.draw, step.queries] = journal.steps[name]
         asked[step.queries] = True
         if plan.tolerance is not None and asked.sum() >= MIN_QUERIES:

@@ -11,6 +11,8 @@ SUPPORT_SIZE = 64
 """Pairs in a support set; UniverSeg was trained with 64 (Wu et al. 2025, section 3.3)."""
 REPEATS = 6
 """Random support sets a model (same section)."""
+LADDER = (64, 45, 32, 22, 16, 11, 8)
+"""Sizes that a mapping is fitted for when the engine is cheap; each is about 0.7 times the one before."""
 MIN_PIXELS = 10
 """A prediction with fewer foreground pixels shows nothing and is left out (the SPE authors' code)."""
 
@@ -38,3 +40,14 @@ def choose_support(masks: CanvasMasks, order: NDArray[np.int64], *, size: int = 
     """
     usable = masks.sum(axis=(1, 2)) >= MIN_PIXELS
     return np.sort(order[usable[order]][:size])
+
+
+def support_sizes(n_images: int, *, limit: int = SUPPORT_SIZE, many: bool) -> list[int]:
+    """Return the sizes of support set that mappings are fitted for, largest first.
+
+    A larger support set teaches more, so pseudo performance grows with it even if the model is the same. A
+    mapping therefore holds for one size, and a new set of images may have fewer usable predictions than the
+    test set; with a cheap engine there is a mapping for smaller sizes, too.
+    """
+    largest = min(n_images, limit)
+    return [size for size in LADDER if size <= largest] if many and largest >= LADDER[-1] else [largest]

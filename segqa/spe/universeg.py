@@ -113,6 +113,7 @@ class UniverSeg:
     """The in-context network behind the `Engine` protocol."""
 
     name = "universeg"
+    many_sizes = False
 
     def __init__(self, state: State, *, source: str = "state dict", precision: str = "fp32") -> None:
         self.threshold = THRESHOLD
@@ -192,7 +193,8 @@ def to_unit_grey(images: Canvas) -> NDArray[np.float32]:
     grey = images.astype(np.float32) @ GREY
     low = grey.min(axis=(1, 2), keepdims=True)
     spread = grey.max(axis=(1, 2), keepdims=True) - low
-    return ((grey - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    stretched: NDArray[np.float32] = ((grey - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    return stretched
 
 
 def _cross(block: _Block, query: Tensor, supports: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

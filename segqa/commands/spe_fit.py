@@ -1,0 +1,97 @@
+"""`segqa spe-fit`: learn what pseudo performance says about real performance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa import console
+
+if TYPE_CHECKING:
+    from segqa.output.journal import Journal as DiskJournal
+    from segqa.spe.journal import Journal
+
+
+def spe_fit(
+    train_images: Annotated[Path, typer.Option(help="Images that the models were trained on.")],
+    train_masks: Annotated[Path, typer.Option(help="Their true masks.")],
+    test_images: Annotated[Path, typer.Option(help="Labelled images that no model was trained on.")],
+    test_masks: Annotated[Path, typer.Option(help="Their true masks.")],
+    predictions: Annotated[
+        Path, typer.Option(help="Masks of the test images: one sub-folder for each checkpoint or model.")
+    ],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("spe.bundle"),
+    engine: Annotated[Literal["readout", "universeg"], typer.Option(help="In-context segmenter.")] = "readout",
+    engine_weights: Annotated[Path | None, typer.Option(help="UniverSeg's weights file.")] = None,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of UniverSeg; bf16 is not exact.")] = "fp32",
+    mapping: Annotated[
+        Literal["auto", "linear", "log", "isotonic"],
+        typer.Option(help="Kind of mapping; auto takes the least leave-one-out error, metric by metric."),
+    ] = "auto",
+    support_size: Annotated[int, typer.Option(min=1, help="Pairs in a support set, at most.")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="Random support sets for each model.")] = 6,
+    every_draw: Annotated[
+        bool, typer.Option("--every-draw", help="Query each training image with every support set (slower).")
+    ] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Stop querying when the pseudo Dice is known to +- this.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the figures of the mappings there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the journal beside --out.")] = False,
+) -> None:
+    """Fit the estimator of a model's performance and write it into one file.
+
+    For example:
+
+    segqa spe-fit --train-images train/images --train-masks train/masks --test-images test/images
+    --test-masks test/masks --predictions test/predictions --out spe.bundle
+    """
+    from segqa.spe import fitting
+    from segqa.spe.bundle import save_bundle
+    from segqa.spe.engines import create_engine
+
+    chosen = create_engine(engine, weights=engine_weights, precision=precision)
+    _tell_licence(engine)
+    disk: list[DiskJournal] = []
+
+    def open_journal(key: str) -> Journal:
+        from segqa.output.journal import Journal as DiskJournal
+        from segqa.spe.journal import Journal
+
+        disk.append(DiskJournal(out.with_name(out.name + ".journal"), key, resume=resume))
+        return Journal(disk[0].rows, record=disk[0].append)
+
+    bundle = fitting.fit_bundle(
+        chosen,
+        (train_images, train_masks),
+        (test_images, test_masks),
+        predictions,
+        options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
+        open_journal=open_journal,
+        watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
+        count=_count,
+    )
+    save_bundle(bundle, out)
+    disk[0].remove()
+    title = f"{len(bundle.settings.models)} models, {bundle.settings.n_test} test images, leave-one-out"
+    console.table(fitting.mapping_table(bundle), title=title)
+    if plots is not None:
+        from segqa.spe.plots import save_plots
+
+        console.note(f"{len(save_plots(bundle, plots))} figures written to {plots}")
+    console.note(f"bundle written to {out}")
+
+
+def _count(models: range) -> Iterable[int]:
+    return console.progress(models, description="measuring models", total=len(models))
+
+
+def _tell_licence(engine: str) -> None:
+    if engine == "universeg":
+        from segqa.spe.universeg import LICENCE_NOTICE
+
+        console.note(LICENCE_NOTICE)

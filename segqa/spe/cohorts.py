@@ -1,0 +1,173 @@
+"""Sets of images on the engines' canvas: read, checked, shrunk to 128 x 128."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segqa import metrics
+from segqa.data.cases import find_cases, read_case
+from segqa.data.files import list_some
+from segqa.data.types import Case
+from segqa.errors import InputError
+from segqa.spe.engines import SIDE, Canvas
+from segqa.spe.mapping import METRICS
+
+TRUTH = "truth"
+MIN_SLICE_PIXELS = 20
+"""Slices of a volume with fewer labelled pixels are left out (Wu et al. 2025, section 3.1)."""
+
+Watch = Callable[[Iterable[Case], str, int], Iterable[Case]]
+"""Passes cases on and shows how far it is: `(cases, description, total)`."""
+
+
+class Shrunk(NamedTuple):
+    """One image and its masks on the canvas, with the label maps at their own size."""
+
+    image: NDArray[np.uint8]
+    masks: dict[str, NDArray[np.bool_]]
+    """Masks `(L, SIDE, SIDE)` by model."""
+    label_maps: dict[str, NDArray[np.int32]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with true masks, `(N, SIDE, SIDE, 3)` and `(N, L, SIDE, SIDE)`."""
+
+    images: Canvas
+    masks: NDArray[np.bool_]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Images with the predictions of `K` models."""
+
+    images: Canvas
+    masks: dict[str, NDArray[np.uint8]]
+    """Packed predictions `(N, L, SIDE, SIDE / 8)` by model."""
+    real: NDArray[np.float64]
+    """True metrics `(N, K, L, 6)` at the images' own size; no rows without truth."""
+
+    def mask_of(self, model: str, label: int) -> NDArray[np.bool_]:
+        """Return one model's masks for the label at that position, `(N, SIDE, SIDE)`."""
+        return np.unpackbits(self.masks[model][:, label], axis=-1).astype(bool)
+
+
+def read_labelled(images: Path, masks: Path, *, watch: Watch) -> Labelled:
+    """Read the training images with their true masks; labels are the values that occur in them.
+
+    Raises:
+        InputError: Unpaired or unreadable files, sizes that differ, no foreground, constant images.
+    """
+    cases = find_cases(images, {TRUTH: masks})
+    found: list[NDArray[np.uint8]] = []
+    maps: list[dict[int, NDArray[np.bool_]]] = []
+    for case in watch(cases, "reading training images", len(cases)):
+        loaded = read_case(case)
+        label_map = loaded.masks[TRUTH].pixels
+        if not _is_too_empty(case, label_map):
+            found.append(shrink_image(loaded.image.pixels))
+            present = [int(label) for label in np.unique(label_map) if label]
+            maps.append({label: shrink_mask(label_map == label) for label in present})
+    labels = sorted({label for row in maps for label in row})
+    if not labels:
+        msg = f"{masks}: no foreground in any training mask; give the masks that belong to {images}"
+        raise InputError(msg)
+    blank = np.zeros((SIDE, SIDE), dtype=bool)
+    stack = np.stack([np.stack([row.get(label, blank) for label in labels]) for row in maps])
+    canvas = np.stack(found)
+    _check_content(canvas, images)
+    return Labelled(canvas, stack, labels)
+
+
+def read_predicted(
+    images: Path, predictions: dict[str, Path], *, labels: Sequence[int], truth: Path | None, watch: Watch
+) -> Predicted:
+    """Read images with the predictions of several models, and measure those when there is truth.
+
+    Args:
+        images: The images.
+        predictions: Folder of masks by model.
+        labels: Values to look at.
+        truth: Folder of true masks.
+        watch: Shows progress.
+
+    Raises:
+        InputError: Unpaired or unreadable files, sizes that differ, constant images, a label that no true
+            mask has, no foreground in any prediction.
+    """
+    cases = find_cases(images, predictions if truth is None else {TRUTH: truth, **predictions})
+    rows: list[Shrunk] = []
+    real: list[NDArray[np.float64]] = []
+    seen = np.zeros(len(labels), dtype=bool)
+    for case in watch(cases, f"reading {images.parent.name or images.name} images", len(cases)):
+        row = _read_row(case, labels)
+        if truth is not None:
+            true_map = row.label_maps[TRUTH]
+            if _is_too_empty(case, true_map):
+                continue
+            seen |= [bool((true_map == label).any()) for label in labels]
+            real.append(np.stack([measure_row(row.label_maps[model], true_map, labels) for model in predictions]))
+        rows.append(row._replace(label_maps={}))
+    lacking = [str(label) for label, is_there in zip(labels, seen, strict=True) if truth and not is_there]
+    if lacking:
+        msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"
+        raise InputError(msg)
+    canvas = np.stack([row.image for row in rows])
+    _check_content(canvas, images)
+    packed = {model: np.packbits([row.masks[model] for row in rows], axis=-1) for model in predictions}
+    for position, label in enumerate(labels):
+        if not any(masks[:, position].any() for masks in packed.values()):
+            msg = f"label {label}: no foreground in any prediction for {images}; nothing can be estimated from that"
+            raise InputError(msg)
+    return Predicted(canvas, packed, np.array(real))
+
+
+def measure_row(predicted: NDArray[np.int32], truth: NDArray[np.int32], labels: Sequence[int]) -> NDArray[np.float64]:
+    """Return the six metrics of each label of one image at its own size, shape `(L, 6)`."""
+    values = np.empty((len(labels), len(METRICS)))
+    for position, label in enumerate(labels):
+        found = metrics.all_metrics(predicted == label, truth == label)
+        values[position] = [metrics.finite_distance(found[name], truth.shape) for name in METRICS]
+    return values
+
+
+def shrink_image(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return an RGB image `(H, W, 3)` on the canvas."""
+    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def shrink_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask `(H, W)` on the canvas: foreground is what is at least half covered."""
+    image = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)) >= 128
+
+
+def _read_row(case: Case, labels: Sequence[int]) -> Shrunk:
+    loaded = read_case(case)
+    maps = {model: picture.pixels.astype(np.int32) for model, picture in loaded.masks.items()}
+    masks = {
+        model: np.stack([shrink_mask(each == label) for label in labels])
+        for model, each in maps.items()
+        if model != TRUTH
+    }
+    return Shrunk(shrink_image(loaded.image.pixels), masks, maps)
+
+
+def _is_too_empty(case: Case, label_map: NDArray[np.generic]) -> bool:
+    return case.image.slice_index is not None and int(np.count_nonzero(label_map)) < MIN_SLICE_PIXELS
+
+
+def _check_content(canvas: Canvas, source: Path) -> None:
+    constant = int((np.ptp(canvas.reshape(len(canvas), -1), axis=1) == 0).sum())
+    if constant:
+        msg = f"{source}: {constant} of {len(canvas)} images are constant and show nothing; remove or replace them"
+        raise InputError(msg)

@@ -1,0 +1,176 @@
+"""`spe-estimate`: what a model is worth on images without labels, from a bundle alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from segqa.errors import InputError
+from segqa.spe.bundle import MEAN, Bundle
+from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
+from segqa.spe.engines import Canvas, Engine
+from segqa.spe.fitting import make_plan, measure_model
+from segqa.spe.journal import Journal
+from segqa.spe.mapping import METRICS, Estimate
+from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
+from segqa.spe.pseudo import Pseudo, mean_defined
+from segqa.spe.support import MIN_PIXELS
+
+MODEL = "predictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The estimate of one metric for one task."""
+
+    task: str
+    metric: str
+    estimate: Estimate
+    pseudo: float
+    half_width: float
+    """Half width of the pseudo metric's 95 % interval, from querying a part of the training images."""
+    n: int
+    """Training images that were queried, for each label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All estimates of one model on one set of images."""
+
+    rows: list[Row]
+    n_images: int
+    novel_share: float
+    """Share of the images that are unlike the training images, 0..1."""
+    warnings: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        """Return `{"metrics": ..., "warnings": ...}`; several labels are under `labels`, their mean first."""
+        by_task: dict[str, dict[str, dict[str, float]]] = {}
+        for row in self.rows:
+            value, lower, upper, _ = row.estimate
+            numbers = {"estimate": value, "lower": lower, "upper": upper, "n": row.n}
+            by_task.setdefault(row.task, {})[row.metric] = numbers
+        main = by_task.pop(MEAN) if MEAN in by_task else by_task.pop(next(iter(by_task)))
+        labels: dict[str, object] = {"labels": by_task} if by_task else {}
+        counts = {"n_images": self.n_images, "novel_share": self.novel_share}
+        return {"metrics": main, **labels, **counts, "warnings": self.warnings}
+
+
+def estimate(
+    bundle: Bundle,
+    engine: Engine,
+    images: Path,
+    predictions: Path,
+    *,
+    embedder: Embedder,
+    level: float = 0.9,
+    watch: Watch,
+) -> Result:
+    """Estimate every metric of a model on unlabelled images.
+
+    Args:
+        bundle: Made by `fit_bundle`.
+        engine: The engine that the bundle names.
+        images: Folder of images.
+        predictions: Folder of the model's masks of these images.
+        embedder: Gives the vectors that novelty is measured on.
+        level: Share of cases in which an interval should hold the true mean, 0..1.
+        watch: Shows progress.
+
+    Raises:
+        InputError: For another engine or weights, unreadable files, or predictions without foreground.
+    """
+    settings = bundle.settings
+    if engine.settings != settings.engine_settings:
+        msg = f"the bundle was made with other weights of {settings.engine}; give that file, or fit again"
+        raise InputError(msg)
+    labels = [int(label) for label in settings.labels]
+    found = read_predicted(images, {MODEL: predictions}, labels=labels, truth=None, watch=watch)
+    n_usable = _count_usable(found, settings.labels, predictions)
+    size = _choose_size(settings.support_sizes, n_usable)
+    training = Labelled(bundle.images, bundle.masks, labels)
+    plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
+    measured = measure_model(engine, training, found, MODEL, plan=plan, journal=Journal())
+    rows = _make_rows(bundle, size, measured, n_images=len(found.images), level=level)
+    novel = find_novel(embedder, found.images, bundle.images)
+    warnings = _warn_extrapolation(rows, bundle)
+    warnings += _warn_images(found.images, bundle.images, novel)
+    warnings += _warn_size(n_usable, settings.support_sizes)
+    return Result(rows, len(found.images), float(novel.mean()), warnings)
+
+
+def _make_rows(bundle: Bundle, size: int, measured: list[Pseudo], *, n_images: int, level: float) -> list[Row]:
+    """Return the estimate of every metric for every label, and for their mean when there are several."""
+    pseudo = np.stack([label.mean for label in measured])
+    half = np.stack([label.half_width for label in measured])
+    if len(measured) > 1:
+        pseudo = np.concatenate([pseudo, mean_defined(pseudo)[None]])
+        half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
+    rows = []
+    for task, name in enumerate(bundle.tasks):
+        for column, metric in enumerate(METRICS):
+            value = float(pseudo[task, column])
+            found = bundle.mapping(size, task, column).estimate(value, n_images=n_images, level=level)
+            n = min(label.n for label in measured)
+            rows.append(Row(name, metric, found, value, float(half[task, column]), n))
+    return rows
+
+
+def _count_usable(found: Predicted, labels: Sequence[str], predictions: Path) -> int:
+    """Return how many predictions can be support pairs, for the label that has the fewest."""
+    counts = [int((found.mask_of(MODEL, i).sum(axis=(1, 2)) >= MIN_PIXELS).sum()) for i in range(len(labels))]
+    if min(counts) == 0:
+        label = labels[int(np.argmin(counts))]
+        msg = (
+            f"{predictions}: no prediction of label {label} has {MIN_PIXELS} foreground pixels at 128 x 128; "
+            "nothing can be estimated from that"
+        )
+        raise InputError(msg)
+    return min(counts)
+
+
+def _choose_size(sizes: Sequence[int], n_usable: int) -> int:
+    """Return the position of the largest size of support set that the predictions can fill."""
+    return next((index for index, size in enumerate(sizes) if size <= n_usable), len(sizes) - 1)
+
+
+def _warn_size(n_usable: int, sizes: Sequence[int]) -> list[str]:
+    if n_usable >= sizes[-1]:
+        return []
+    return [
+        f"{n_usable} usable predictions where the mapping was fitted with support sets of {sizes[-1]}: "
+        "the estimate tends to be too low; give more images"
+    ]
+
+
+def _warn_extrapolation(rows: Iterable[Row], bundle: Bundle) -> list[str]:
+    outside: dict[str, list[str]] = {}
+    for row in rows:
+        if row.estimate.extrapolates:
+            outside.setdefault(row.task, []).append(row.metric)
+    several = len(bundle.tasks) > 1
+    return [
+        (f"label {task}: " if several and task != MEAN else f"{task}: " if several else "")
+        + f"{', '.join(names)} extrapolated: pseudo performance outside the range of the fitted models"
+        for task, names in outside.items()
+    ]
+
+
+def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_]) -> list[str]:
+    warnings = []
+    known = {image.tobytes() for image in training}
+    n_known = sum(image.tobytes() in known for image in images)
+    if n_known:
+        warnings.append(f"{n_known} of {len(images)} images are training images: the estimate may be too good")
+    n_novel, expected = int(novel.sum()), USUAL_SHARE
+    if stats.binom.sf(n_novel - 1, len(images), expected) < 0.001:
+        warnings.append(
+            f"{n_novel} of {len(images)} images are unlike the training images ({expected:.0%} would be usual): "
+            "the mapping may not hold there"
+        )
+    return warnings

@@ -1,0 +1,189 @@
+"""`spe-fit`: pseudo and real performance of several models on a labelled test set, and the mapping between."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segqa.errors import InputError
+from segqa.spe import support
+from segqa.spe.bundle import Bundle, Settings
+from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_labelled, read_predicted
+from segqa.spe.engines import Engine
+from segqa.spe.journal import Journal
+from segqa.spe.mapping import AUTO, METRICS, MIN_POINTS
+from segqa.spe.pseudo import Plan, Pseudo, mean_defined, measure_pseudo
+
+Floats = NDArray[np.float64]
+OpenJournal = Callable[[str], Journal]
+"""Opens the journal of a run from the hash of everything its values depend on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How `fit_bundle` measures; all of it is remembered in the bundle."""
+
+    support_size: int = support.SUPPORT_SIZE
+    repeats: int = support.REPEATS
+    every_draw: bool = False
+    tolerance: float | None = None
+    mapping: str = AUTO
+    seed: int = 0
+
+
+def find_models(predictions: Path) -> dict[str, Path]:
+    """Return the sub-folders of predictions, one a model, by name.
+
+    Raises:
+        InputError: The folder is missing, or has fewer models than a mapping needs.
+    """
+    if not predictions.is_dir():
+        msg = f"{predictions}: no such folder; it holds one sub-folder of masks for each checkpoint or model"
+        raise InputError(msg)
+    folders = sorted(path for path in predictions.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(folders) < MIN_POINTS:
+        msg = (
+            f"{predictions}: {len(folders)} sub-folders of predictions, a mapping needs at least {MIN_POINTS} "
+            "models or checkpoints; save more of them during training"
+        )
+        raise InputError(msg)
+    if any(folder.name == TRUTH for folder in folders):
+        msg = f"{predictions / TRUTH}: a model cannot be called {TRUTH!r}; rename the folder"
+        raise InputError(msg)
+    return {folder.name: folder for folder in folders}
+
+
+def fit_bundle(
+    engine: Engine,
+    train: tuple[Path, Path],
+    test: tuple[Path, Path],
+    predictions: Path,
+    *,
+    options: FitOptions,
+    open_journal: OpenJournal,
+    watch: Watch,
+    count: Callable[[range], Iterable[int]],
+) -> Bundle:
+    """Measure every model on both sides and fit a mapping for each label and metric.
+
+    Args:
+        engine: Segments by example.
+        train: Folders of the training images and of their true masks.
+        test: Folders of the test images and of their true masks.
+        predictions: One sub-folder of masks of the test images for each model.
+        options: How to measure.
+        open_journal: Called once everything has been read.
+        watch: Shows how far the reading is.
+        count: Shows how far the measuring is, over the models' numbers.
+
+    Raises:
+        InputError: For anything the call or the files have wrong; before the first slow step where possible.
+    """
+    models = find_models(predictions)
+    training = read_labelled(*train, watch=watch)
+    tested = read_predicted(test[0], models, labels=training.labels, truth=test[1], watch=watch)
+    sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.many_sizes)
+    journal = open_journal(_fingerprint(engine, training, tested, options))
+    plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
+    pseudo = np.empty((len(sizes), len(models), len(training.labels), len(METRICS)))
+    for number in count(range(len(models))):
+        for index, plan in enumerate(plans):
+            measured = measure_model(engine, training, tested, list(models)[number], plan=plan, journal=journal)
+            pseudo[index, number] = [label.mean for label in measured]
+    points, by_image = with_mean(pseudo), with_mean(tested.real)
+    real = mean_defined(by_image)
+    spread = np.sqrt(mean_defined((by_image - real) ** 2))
+    settings = Settings(
+        engine=engine.name,
+        engine_settings=engine.settings,
+        labels=[str(label) for label in training.labels],
+        models=list(models),
+        n_test=len(tested.images),
+        support_sizes=sizes,
+        repeats=options.repeats,
+        every_draw=options.every_draw,
+        tolerance=options.tolerance,
+        seed=options.seed,
+    )
+    unfitted = Bundle(settings, training.images, training.masks, points, real, spread, kinds=[])
+    return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
+
+
+def choose_kinds(bundle: Bundle, kind: str) -> list[list[list[str]]]:
+    """Return the kind of mapping for each size, task and metric.
+
+    Raises:
+        InputError: when the models do not give enough distinct points.
+    """
+    n_sizes, n_tasks, _, n_metrics = bundle.pseudo.shape
+    return [
+        [[bundle.fit(size, task, metric, kind).kind for metric in range(n_metrics)] for task in range(n_tasks)]
+        for size in range(n_sizes)
+    ]
+
+
+def make_plan(n_support: int, n_queries: int, options: FitOptions | Settings, size: int) -> Plan:
+    """Return the plan of a measurement; fit and estimate make it the same way."""
+    orders = support.draw_orders(n_support, repeats=options.repeats, seed=options.seed)
+    return Plan(orders, n_queries, options.every_draw, options.tolerance, size, options.seed)
+
+
+def measure_model(
+    engine: Engine, training: Labelled, predicted: Predicted, model: str, *, plan: Plan, journal: Journal
+) -> list[Pseudo]:
+    """Return the pseudo performance of one model for each label."""
+    return [
+        measure_pseudo(
+            engine,
+            (training.images, training.masks[:, position]),
+            (predicted.images, predicted.mask_of(model, position)),
+            plan=plan,
+            journal=journal,
+            key=f"{model}/{plan.support_size}/{label}",
+        )
+        for position, label in enumerate(training.labels)
+    ]
+
+
+def with_mean(values: Floats) -> Floats:
+    """Return values `(A, K, L, M)` as tasks `(A, T, K, M)`: the labels, then their mean if there are several."""
+    by_label = np.moveaxis(values, 2, 1)
+    if by_label.shape[1] == 1:
+        return by_label
+    return np.concatenate([by_label, mean_defined(by_label, axis=1)[:, None]], axis=1)
+
+
+def _fingerprint(engine: Engine, training: Labelled, tested: Predicted, options: FitOptions) -> str:
+    digest = hashlib.sha256(repr((engine.name, engine.settings, training.labels)).encode())
+    # The kind of mapping is chosen after everything has been measured.
+    digest.update(repr((options.support_size, options.repeats, options.every_draw)).encode())
+    digest.update(repr((options.tolerance, options.seed, list(tested.masks))).encode())
+    for array in (training.images, training.masks, tested.images, *tested.masks.values()):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def mapping_table(bundle: Bundle) -> pl.DataFrame:
+    """Return the mappings of the largest support size with their leave-one-out errors, one row each."""
+    rows = []
+    for task, name in enumerate(bundle.tasks):
+        for column, metric in enumerate(METRICS):
+            mapping = bundle.mapping(0, task, column)
+            rows.append(
+                {
+                    "label": name,
+                    "metric": metric,
+                    "mapping": mapping.kind,
+                    "mae": mapping.error,
+                    "correlation": mapping.correlation,
+                    "real_min": float(mapping.real.min()),
+                    "real_max": float(mapping.real.max()),
+                }
+            )
+    return pl.DataFrame(rows)

@@ -1,0 +1,133 @@
+"""Gates on estimates, and what continuous integration reads of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from segqa.data.files import replace_file
+from segqa.errors import InputError
+from segqa.spe.bundle import MEAN
+from segqa.spe.estimating import Result
+from segqa.spe.mapping import METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One estimate held against one limit."""
+
+    name: str
+    sentence: str
+    is_broken: bool
+
+
+def parse_gates(texts: Iterable[str]) -> dict[str, float]:
+    """Return limits by metric from texts such as `dice=0.85`.
+
+    Raises:
+        InputError: Not of that form, an unknown metric, no finite number, or a metric given twice.
+    """
+    limits: dict[str, float] = {}
+    for text in texts:
+        metric, _, number = text.partition("=")
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if metric not in METRICS or not math.isfinite(limit) or metric in limits:
+            msg = f"gate {text!r}: write METRIC=NUMBER, once for a metric, for example dice=0.85; metrics: "
+            raise InputError(msg + ", ".join(METRICS))
+        limits[metric] = limit
+    return limits
+
+
+def check_gates(result: Result, *, under: Mapping[str, float], over: Mapping[str, float]) -> list[Gate]:
+    """Hold every label's interval, and that of their mean, against the limits.
+
+    Args:
+        result: The estimates.
+        under: Least acceptable value by metric; compared with the interval's lower end.
+        over: Largest acceptable value by metric; compared with the interval's upper end.
+    """
+    gates = []
+    for row in result.rows:
+        name = f"mean {row.metric}" if row.task == MEAN else f"{row.metric} of label {row.task}"
+        ends = f"{row.estimate.value:.4f} [{row.estimate.lower:.4f}, {row.estimate.upper:.4f}]"
+        for word, limits in (("under", under), ("over", over)):
+            if row.metric in limits:
+                limit = limits[row.metric]
+                low = word == "under"
+                is_broken = row.estimate.lower < limit if low else row.estimate.upper > limit
+                verdict = f"reaches {word}" if is_broken else f"stays {'above' if low else 'below'}"
+                gates.append(Gate(f"{name} {word} {limit:g}", f"{name} {ends} {verdict} {limit:g}", is_broken))
+    return gates
+
+
+def estimate_table(result: Result) -> pl.DataFrame:
+    """Return the estimates as a table for people, one row a label and metric."""
+    return pl.DataFrame(
+        [
+            {
+                "label": row.task,
+                "metric": row.metric,
+                "estimate": row.estimate.value,
+                "lower": row.estimate.lower,
+                "upper": row.estimate.upper,
+                "pseudo": row.pseudo,
+                "pseudo_half_width": row.half_width,
+                "n": row.n,
+            }
+            for row in result.rows
+        ]
+    )
+
+
+def write_junit(gates: Iterable[Gate], path: Path) -> None:
+    """Write a JUnit report with one test a gate.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    tests = list(gates)
+    n_broken = sum(gate.is_broken for gate in tests)
+    counts = {"tests": str(len(tests)), "failures": str(n_broken), "errors": "0", "skipped": "0", "time": "0"}
+    root = ET.Element("testsuites", name="segqa")
+    suite = ET.SubElement(root, "testsuite", {"name": "spe-estimate", **counts})
+    for gate in tests:
+        test = ET.SubElement(suite, "testcase", classname="spe-estimate", name=gate.name, time="0")
+        if gate.is_broken:
+            ET.SubElement(test, "failure", message=gate.sentence, type="estimated performance")
+    ET.indent(root)
+    replace_file(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def github_lines(result: Result, gates: Iterable[Gate], *, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Append a summary where GitHub asks for it, and return an annotation for each broken gate.
+
+    Args:
+        result: The estimates.
+        gates: The gates that were checked.
+        environment: Variables of the process; without `GITHUB_ACTIONS` nothing happens.
+    """
+    if environment.get("GITHUB_ACTIONS") != "true":
+        return []
+    if summary := environment.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(step_summary(result))
+    return [f"::error title=segqa spe-estimate::{gate.sentence}" for gate in gates if gate.is_broken]
+
+
+def step_summary(result: Result) -> str:
+    """Return a Markdown table of the estimates, with the warnings below."""
+    lines = [f"### segqa: estimated performance on {result.n_images} images", ""]
+    lines += ["| label | metric | estimate | lower | upper |", "| --- | --- | ---: | ---: | ---: |"]
+    for row in result.rows:
+        value, lower, upper, _ = row.estimate
+        lines.append(f"| {row.task} | {row.metric} | {value:.4f} | {lower:.4f} | {upper:.4f} |")
+    return "\n".join([*lines, "", *(f"- {warning}" for warning in result.warnings)]) + "\n"

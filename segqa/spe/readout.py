@@ -1,0 +1,202 @@
+"""The readout engine: a frozen feature pyramid and a closed-form ridge classifier for each support set.
+
+All that is learned from a support set is one weight per feature channel, and every step from feature maps to
+the score of a pixel is linear. So the work is done where it is cheap:
+
+- the pyramid of an image is computed once for the whole run and kept at each level's own resolution;
+- its Gram matrix (over all pixels of a 64 x 64 grid) is computed once, too; a support set's is their sum, and
+  its factorisation is shared by all models that use the same support images;
+- a score map is the sum of one upsampled single-channel map a level, instead of upsampled features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from segqa import weights
+from segqa.errors import InputError
+from segqa.spe.engines import SIDE, Canvas, CanvasMasks
+
+GRAPH = "readout-lite0.onnx"
+GRID = 64
+"""Pixels are classified on a grid of this side; the score map is then brought to `SIDE`."""
+RIDGE = 1e-3
+"""Weight of the penalty: in units of each channel's own variance, a pixel."""
+N_COSINES = 256
+COSINE_GRID = 16
+"""Random cosines of all coarse channels (Rahimi and Recht 2007) let the ridge follow what is not linear."""
+
+Floats = NDArray[np.float32]
+
+
+class _Features:
+    """One image: its maps `(r * r, channels)` by level, and the Gram matrix of all of them on the grid."""
+
+    def __init__(self, levels: list[Floats]) -> None:
+        self.levels = levels
+
+    @cached_property
+    def gram(self) -> NDArray[np.float64]:
+        """Return the products of all pairs of channels, summed over the grid, shape `(C, C)`."""
+        columns = [_resize(level, GRID) for level in self.levels]
+        table = np.concatenate(columns, axis=1)
+        return (table.T @ table).astype(np.float64)
+
+    def pull(self, mask: Floats) -> Floats:
+        """Return the product of every channel with a mask `(GRID, GRID)`, shape `(C,)`."""
+        return np.concatenate([level.T @ _shrink(mask, _side(level)).ravel() for level in self.levels])
+
+    def scores(self, weights: Floats) -> Floats:
+        """Return the weighted sum of all channels on the grid, shape `(GRID, GRID)`."""
+        total = np.zeros((GRID, GRID), np.float32)
+        start = 0
+        for level in self.levels:
+            side, width = _side(level), level.shape[1]
+            coarse = (level @ weights[start : start + width]).reshape(side, side)
+            total += coarse if side == GRID else _stretch(side, GRID) @ coarse @ _stretch(side, GRID).T
+            start += width
+        return total
+
+
+class Readout:
+    """The default engine; it needs no weights but those that ship."""
+
+    name = "readout"
+    threshold = 0.5
+    many_sizes = True
+
+    def __init__(self) -> None:
+        path = weights.shipped_weights_dir() / GRAPH
+        if not path.is_file():
+            msg = f"{path}: the readout engine's weights are missing; install segqa again"
+            raise InputError(msg)
+        content = path.read_bytes()
+        self.settings = {"weights_sha256": hashlib.sha256(content).hexdigest()}
+        self._session = _open_graph(content)
+        self._features: dict[bytes, _Features] = {}
+        self._factors: dict[bytes, Any] = {}
+
+    def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> Floats:
+        """Return foreground probabilities `(Q, SIDE, SIDE)`; see `engines.Engine`.
+
+        The cut at 0.5 gives the support images as much foreground as their masks have. A ridge fitted to 0
+        and 1 seldom reaches 0.5 inside a small object, so a fixed cut would lose what is rare.
+        """
+        supports = [self._look_up(image) for image in support_images]
+        factor = self._factorise(supports, hashlib.sha256(support_images.tobytes()).digest())
+        block = SIDE // GRID
+        small = support_masks.reshape(-1, GRID, block, GRID, block).mean(axis=(2, 4), dtype=np.float32)
+        target = np.sum([one.pull(mask) for one, mask in zip(supports, small, strict=True)], axis=0)
+        solution = linalg.cho_solve(factor, target.astype(np.float64)).astype(np.float32)
+        known = np.stack([one.scores(solution) for one in supports])
+        cut = np.quantile(known, 1 - support_masks.mean())
+        up = _stretch(GRID, SIDE)
+        found = np.stack([up @ self._look_up(image).scores(solution) @ up.T for image in queries])
+        return np.clip(found - np.float32(cut) + np.float32(0.5), 0, 1)
+
+    def embed(self, images: Canvas) -> Floats:
+        """Return one vector an image, shape `(N, C)`: the mean of each channel of the coarsest level."""
+        return np.stack([self._look_up(image).levels[COARSEST].mean(axis=0) for image in images])
+
+    def _look_up(self, image: NDArray[np.uint8]) -> _Features:
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in self._features:
+            self._features[key] = _Features(_build_levels(self._session, image))
+        return self._features[key]
+
+    def _factorise(self, supports: list[_Features], key: bytes) -> Any:
+        if key not in self._factors:
+            gram = np.sum([one.gram for one in supports], axis=0)
+            n_pixels = len(supports) * GRID**2
+            variance = np.diag(gram) / n_pixels
+            # The small constant keeps a channel that is zero everywhere from making the matrix singular.
+            penalty = n_pixels * (RIDGE * variance + 1e-6)
+            self._factors[key] = linalg.cho_factor(gram + np.diag(penalty))
+        return self._factors[key]
+
+
+COARSEST = 3
+"""Index of the stride-16 level among `_Features.levels`."""
+
+
+def _build_levels(session: Any, image: NDArray[np.uint8]) -> list[Floats]:
+    """Return the levels of one image: strides 2 to 16, random cosines, then colour and position."""
+    maps = session.run(None, {"image": image[None]})
+    levels = [np.ascontiguousarray(each.reshape(len(each), -1).T) for each in maps]
+    coarse = [_resize(level, COSINE_GRID) for level in levels]
+    block = SIDE // GRID
+    colour = image.reshape(GRID, block, GRID, block, 3).mean(axis=(1, 3), dtype=np.float32) / 127.5 - 1
+    plain = np.concatenate([colour.reshape(GRID**2, 3), _positions()], axis=1)
+    together = np.concatenate([*coarse, _resize(plain, COSINE_GRID)], axis=1)
+    direction, phase = _random_waves(together.shape[1])
+    return [*levels, np.cos(together @ direction + phase), plain]
+
+
+@lru_cache(maxsize=1)
+def _positions() -> Floats:
+    """Return x, y, their products and a constant on the grid, shape `(GRID * GRID, 6)`, in -1..1."""
+    axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
+    y, x = (each.ravel() for each in np.meshgrid(axis, axis, indexing="ij"))
+    return np.stack([x, y, x * x, y * y, x * y, np.ones_like(x)], axis=1)
+
+
+@lru_cache(maxsize=1)
+def _random_waves(n_channels: int) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(0)
+    direction = rng.standard_normal((n_channels, N_COSINES)) / np.sqrt(n_channels)
+    phase = rng.uniform(0, 2 * np.pi, N_COSINES)
+    return direction.astype(np.float32), phase.astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _stretch(start: int, end: int) -> Floats:
+    """Return the matrix `(end, start)` of linear interpolation between pixel centres, edges held."""
+    position = np.clip((np.arange(end) + 0.5) * start / end - 0.5, 0, start - 1)
+    low = np.minimum(position.astype(int), max(start - 2, 0))
+    matrix = np.zeros((end, start), np.float32)
+    matrix[np.arange(end), low] = 1 - (position - low)
+    matrix[np.arange(end), np.minimum(low + 1, start - 1)] += position - low
+    return matrix
+
+
+def _side(level: Floats) -> int:
+    return math.isqrt(len(level))
+
+
+def _shrink(mask: Floats, side: int) -> Floats:
+    """Return the adjoint of stretching to the grid: what a coarse pixel takes part in."""
+    if side == GRID:
+        return mask
+    small: Floats = _stretch(side, GRID).T @ mask @ _stretch(side, GRID)
+    return small
+
+
+def _resize(level: Floats, side: int) -> Floats:
+    """Return a level `(r * r, C)` at another side: means of blocks when smaller, interpolated when larger."""
+    own, width = _side(level), level.shape[1]
+    if own == side:
+        return level
+    square = level.reshape(own, own, width)
+    if own > side:
+        block = own // side
+        means: Floats = square.reshape(side, block, side, block, width).mean(axis=(1, 3), dtype=np.float32)
+        return means.reshape(side**2, width)
+    up = _stretch(own, side)
+    rows = np.tensordot(up, square, axes=(1, 0))
+    both: Floats = np.tensordot(up, rows, axes=(1, 1)).transpose(1, 0, 2)
+    return np.ascontiguousarray(both.reshape(side**2, width))
+
+
+def _open_graph(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
