@@ -1,0 +1,110 @@
+"""`segqa weights`: what checkpoints there are, whether a file is genuine, and the import of foreign ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segqa import console
+from segqa import weights as registry
+from segqa.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True, help="List known checkpoints, verify files, import foreign ones as safetensors."
+)
+
+
+@app.command("list")
+def list_known() -> None:
+    """List every checkpoint that segqa knows by name, and whether it is here.
+
+    Example: segqa weights list
+    """
+    import polars as pl
+
+    rows = [
+        {
+            "name": known.name,
+            "kind": known.kind,
+            "here": _is_here(known.name),
+            "MB": None if known.size is None else round(known.size / 1e6),
+            "licence": known.licence,
+            "file": known.file,
+        }
+        for known in registry.list_checkpoints()
+    ]
+    console.table(pl.DataFrame(rows))
+    console.note(f"checkpoints of yours belong into {registry.cache_dir()}")
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A name from `segqa weights list`.")]) -> None:
+    """Tell everything about one checkpoint: file, size, hash, licence, origin, paper.
+
+    Example: segqa weights info sam-vit-b
+    """
+    known = registry.get_checkpoint(name)
+    facts = {
+        "name": known.name,
+        "kind": known.kind,
+        "file": known.file,
+        "bytes": "not published" if known.size is None else str(known.size),
+        "sha256": known.sha256 or "not published",
+        "licence": known.licence,
+        "notice": known.notice or "none",
+        "origin": known.origin,
+        "paper": known.paper,
+        "place": str(registry.find_weights(name)) if _is_here(name) else "not here",
+    }
+    for key, value in facts.items():
+        console.result(f"{key}: {value}")
+
+
+@app.command()
+def verify(
+    which: Annotated[
+        str | None, typer.Argument(metavar="[NAME|PATH]", help="A name, a file, or nothing for all here.")
+    ] = None,
+) -> None:
+    """Compare the SHA-256 of checkpoints with the published one; exit code 2 when one differs.
+
+    Example: segqa weights verify sam_vit_b_01ec64.pth
+    """
+    names = [which] if which else [known.name for known in registry.list_checkpoints() if _is_here(known.name)]
+    if not names:
+        msg = f"no checkpoint is here to verify; put one into {registry.cache_dir()} or give a path"
+        raise InputError(msg)
+    checked = [registry.verify_weights(name) for name in names]
+    for verification in checked:
+        console.result(f"{verification.path.name}: {verification.verdict} (sha256 {verification.sha256})")
+    different = [verification for verification in checked if verification.verdict == "different"]
+    if different:
+        first = different[0]
+        msg = f"{first.path.name}: sha256 is not the published {first.expected}; get the file again"
+        raise InputError(msg)
+
+
+@app.command("import")
+def import_file(
+    path: Annotated[Path, typer.Argument(help="The .pth, .pt or .safetensors file as published.")],
+    name: Annotated[str, typer.Option("--as", help="What it is: a name from `segqa weights list`.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: into the cache, under its name.")] = None,
+) -> None:
+    """Convert a published checkpoint to safetensors, after comparing it key by key; never runs code in it.
+
+    Example: segqa weights import ViT_base_bbox_dice.pth --as evanyseg-vit-b --out evanyseg.safetensors
+    """
+    notice = registry.get_checkpoint(name).notice
+    written = registry.import_checkpoint(path, name, out)
+    if notice:
+        console.warn(notice)
+    console.result(str(written))
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return registry.find_weights(name).is_file()
+    except InputError:
+        return False

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from segqa.errors import InputError
+from segqa.segmenters.precomputed import open_predictions
+
+
+@pytest.fixture
+def folder(tmp_path):
+    mask = np.zeros((8, 10), np.uint8)
+    mask[2:5, 3:7] = 1
+    mask[6:, :2] = 2
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("no mask")
+    return tmp_path
+
+
+def test_a_prediction_is_found_by_its_stem_and_read_as_labels(folder):
+    predictions = open_predictions(f"unet={folder}")
+
+    labels = predictions.read("a", size=(8, 10))
+
+    assert predictions.name == "unet"
+    assert labels.dtype == np.int32
+    assert [(labels == label).sum() for label in (1, 2)] == [12, 4]
+
+
+def test_cases_without_prediction_are_counted_and_named(folder):
+    with pytest.raises(InputError, match="unet: 2 cases have no prediction: b, c"):
+        open_predictions(f"unet={folder}").check_complete(["a", "b", "c"])
+
+
+def test_another_size_than_the_image_is_refused(folder):
+    with pytest.raises(InputError, match="10x8 pixels, its image has 20x16"):
+        open_predictions(f"unet={folder}").read("a", size=(16, 20))
+
+
+def test_two_files_of_one_stem_are_refused(folder):
+    Image.new("L", (10, 8)).save(folder / "a.bmp")
+
+    with pytest.raises(InputError, match="both the prediction of a"):
+        open_predictions(f"unet={folder}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "fact"), [("unet", "NAME=DIR"), ("=x", "NAME=DIR"), ("unet=/nowhere/at/all", "no such folder")]
+)
+def test_a_spec_that_names_no_folder_is_refused(spec, fact):
+    with pytest.raises(InputError, match=fact):
+        open_predictions(spec)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no masks in it"):
+        open_predictions(f"unet={tmp_path}")
