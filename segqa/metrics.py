@@ -163,9 +163,7 @@ def all_metrics_many(preds: Mask, truths: Mask, *, spacing: Spacing = None) -> d
 
 def image_diagonal(shape: Sequence[int], spacing: Spacing = None) -> float:
     """Return the length of the diagonal of an image: the worst distance that a table shows."""
-    return math.hypot(
-        *(size * step for size, step in zip(shape, _check_spacing(spacing, len(shape)), strict=True))
-    )
+    return math.hypot(*(size * step for size, step in zip(shape, _check_spacing(spacing, len(shape)), strict=True)))
 
 
 def finite_distance(value: float, shape: Sequence[int], spacing: Spacing = None) -> float:
@@ -191,9 +189,7 @@ def _count(pred: Mask, truth: Mask) -> _Counts:
 def _count_many(preds: Mask, truths: Mask) -> _Counts:
     preds, truths = _check_pairs(preds, truths)
     axes = tuple(range(1, preds.ndim))
-    common, area, true_area = (
-        masks.sum(axis=axes, dtype=np.int64) for masks in (preds & truths, preds, truths)
-    )
+    common, area, true_area = (masks.sum(axis=axes, dtype=np.int64) for masks in (preds & truths, preds, truths))
     return _Counts(common, area, true_area, math.prod(preds.shape[1:]))
 
 
@@ -269,9 +265,15 @@ def _directed(start: Mask, end: Mask, spacing: tuple[float, ...]) -> tuple[Float
     if not away.any():
         return np.empty(0), zeros
     # An unbalanced tree with large leaves is the quickest to build for points on a grid.
-    tree = cKDTree(np.argwhere(end) * spacing, leafsize=32, balanced_tree=False, compact_nodes=False)
-    distances, _ = tree.query(np.argwhere(away) * spacing)
+    tree = cKDTree(_points(end, spacing), leafsize=32, balanced_tree=False, compact_nodes=False)
+    distances, _ = tree.query(_points(away, spacing))
     return distances, zeros
+
+
+def _points(mask: Mask, spacing: tuple[float, ...]) -> Floats:
+    """Return the places of the voxels, shape `(n, axes)`; several times as fast as `np.argwhere`."""
+    places = np.unravel_index(np.flatnonzero(mask), mask.shape)
+    return np.stack([place * step for place, step in zip(places, spacing, strict=True)], axis=1)
 
 
 def _percentile95(distances: Floats, zeros: int) -> float:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 LOW_QUALITY = 0.7
 """A Dice below this is a segmentation to look at."""
 
-ORDER_BETA = 0.1
-"""The β at which tables show the β-relative accuracy."""
-
 ALL_MODELS = "(all)"
 """The `model` of the row over all models."""
 
@@ -134,7 +131,7 @@ def agreement_table(frame: pl.DataFrame, *, by: str = "model") -> pl.DataFrame:
     Returns:
         One row per group in order of its name, last the row `(all)`: numbers of objects compared (`n`) and left
         out for want of a value (`n_undefined`), means, correlations, errors, `auroc` for a true Dice below 0.7,
-        `aurc`, and `right_order`: the β-relative accuracy at β = 0.1.
+        and `aurc`.
     """
     groups = [*frame.partition_by(by, maintain_order=True)] if frame.height else []
     groups.sort(key=lambda group: str(group[by][0]))
@@ -182,7 +179,6 @@ def _agreement_row(frame: pl.DataFrame, by: str, name: str) -> dict[str, object]
         "rmse": rmse(predicted, true),
         "auroc": auroc(predicted, true),
         "aurc": aurc(predicted, true),
-        "right_order": float(beta_relative_accuracy(predicted, true, [ORDER_BETA])[0][0]),
     }
     defined = {key: None if math.isnan(value) else value for key, value in numbers.items()}
     return {by: name, "n": true.size, "n_undefined": frame.height - true.size} | defined
