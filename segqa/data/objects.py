@@ -6,6 +6,7 @@ segmentation model missed; its mask is empty.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -67,7 +68,8 @@ def find_objects(
 
     Returns:
         Objects in order of label, then of box or of component (from the top left); boxes without an object
-        come last. An empty mask without boxes gives one empty object.
+        come last. They are numbered within their label, so that a label that one model missed does not shift the
+        numbers of the others. An empty mask without boxes gives one empty object.
     """
     names = dict(label_names or {})
     meant = [_meant_label(box, names) for box in boxes]
@@ -85,7 +87,7 @@ def find_objects(
         found += [ObjectMask("", names.get(label, str(label)), mask, box) for mask, box in regions]
     empty = np.zeros(label_map.shape, bool)
     found += [ObjectMask("", UNKNOWN_LABEL, empty, box) for box in ([] if sole else matched.missed)]
-    return [replace(one, object=str(number)) for number, one in enumerate(found, start=1)]
+    return _numbered(found)
 
 
 def object_remarks(found: ObjectMask) -> list[str]:
@@ -118,13 +120,29 @@ def _meant_label(prompt: PromptBox, names: Mapping[int, str]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+def _numbered(found: Sequence[ObjectMask]) -> list[ObjectMask]:
+    count: Counter[str] = Counter()
+    numbered = []
+    for one in found:
+        count[one.label] += 1
+        numbered.append(replace(one, object=str(count[one.label])))
+    return numbered
+
+
+def _present_labels(label_map: LabelMap) -> set[int]:
+    """Return the labels above 0; counting beats sorting by far where labels are small numbers."""
+    if label_map.size and 0 <= label_map.min() and label_map.max() < label_map.size:
+        return set(np.flatnonzero(np.bincount(label_map.ravel())).tolist()) - {0}
+    return set(np.unique(label_map).tolist()) - {0}
+
+
 def _choose_labels(label_map: LabelMap, labels: Sequence[int] | None, meant: Sequence[int | None]) -> list[int]:
     if labels is not None:
         if 0 in labels:
             msg = "label 0 is the background; choose among the labels above it"
             raise InputError(msg)
         return list(dict.fromkeys(labels))
-    present = {int(label) for label in np.unique(label_map)} | {label for label in meant if label is not None}
+    present = _present_labels(label_map) | {label for label in meant if label is not None}
     return sorted(present - {0}) or [1]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class ObjectMask:
     """One object of one predicted label map: what gets one row in the table."""
 
     object: str
-    """Number inside the case, from "1"."""
+    """Number among the objects of its label in the case, from "1"."""
     label: str
     mask: Mask
     box: Box | None
@@ -74,7 +74,7 @@ class ObjectMask:
 class Picture:
     """A decoded image or label map with what the reader had to remark."""
 
-    pixels: NDArray[np.generic]
+    pixels: NDArray[Any]
     warnings: list[str] = field(default_factory=list)
     spacing: tuple[float, float] | None = None
     """Pixel size (row, column) in millimetres when the file tells."""

@@ -14,6 +14,7 @@ has Dice 0 too. Where both are empty nothing is defined: the row says so and has
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,8 +110,10 @@ def evaluate_masks(
         reference = theirs[partner[index]].mask if index in partner else empty
         rows.append(_row(found.object, found.label, found.mask, reference))
     missed = [one for index, one in enumerate(theirs) if index not in partner.values() and one.mask.any()]
-    for number, one in enumerate(missed, start=len(ours) + 1):
-        rows.append(_row(str(number), one.label, empty, one.mask))
+    count = Counter(found.label for found in ours)
+    for one in missed:
+        count[one.label] += 1
+        rows.append(_row(str(count[one.label]), one.label, empty, one.mask))
     return rows
 
 
