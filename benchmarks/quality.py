@@ -119,7 +119,13 @@ def selection_row(name: str, part: pl.DataFrame) -> dict[str, object]:
             wins.append(bool(chosen == true.max()))
             regrets.append(float(true.max() - chosen))
             chance.append(float(true.max() - true.mean()))
-    return {"group": name, "n": len(wins), "best found": np.mean(wins), "regret": np.mean(regrets), "regret of chance": np.mean(chance)}
+    return {
+        "group": name,
+        "n": len(wins),
+        "best found": np.mean(wins),
+        "regret": np.mean(regrets),
+        "regret of chance": np.mean(chance),
+    }
 
 
 def report(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -129,9 +135,7 @@ def report(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     numbers = [key for key in by_set[0] if key not in ("group", "n")]
     mean = {key: float(np.nanmean([float(row[key]) for row in by_set])) for key in numbers}  # type: ignore[arg-type]
     by_set.append({"group": "mean of sets", "n": table.height} | mean)
-    by_source = [
-        agreement_row(name, table.filter(source=name)) for name in table["source"].unique().sort().to_list()
-    ]
+    by_source = [agreement_row(name, table.filter(source=name)) for name in table["source"].unique().sort().to_list()]
     prompted = table.filter(pl.col("source").is_in(["litemedsam exact", "litemedsam jittered"]))
     head = []
     for name in sets:

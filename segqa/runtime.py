@@ -51,7 +51,8 @@ def load_runner(
             raise InputError(msg)
         return OnnxRunner(weights, graph, threads=threads)
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
-        raise MissingExtraError(f"{weights.name} on PyTorch", "torch")
+        feature = f"{weights.name} on PyTorch"
+        raise MissingExtraError(feature, "torch")
     from segqa.quality.torch_runner import TorchRunner
 
     return TorchRunner(weights, device=device, threads=threads)

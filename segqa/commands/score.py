@@ -64,12 +64,13 @@ def score(
     start = time.monotonic()
     target = _target(output, file_format, overwrite=overwrite or resume)
     chosen = parse_labels(labels)
+    reading = Reading(None if chosen is None else tuple(chosen), objects, window, nan, on_error)
     plan = plan_score(
         images,
         masks,
         boxes,
         weights=weights,
-        reading=Reading(chosen and tuple(chosen), objects, window, nan, on_error),
+        reading=reading,
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,

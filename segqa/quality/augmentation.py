@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ def random_symmetry(rng: np.random.Generator) -> tuple[int, bool]:
     return int(rng.integers(4)), bool(rng.integers(2))
 
 
-def apply_symmetry(plane: NDArray[np.generic], symmetry: tuple[int, bool]) -> NDArray[np.generic]:
+def apply_symmetry(plane: NDArray[Any], symmetry: tuple[int, bool]) -> NDArray[Any]:
     """Turn and mirror an array of shape `(h, w)` or `(h, w, channels)`."""
     turns, mirror = symmetry
     turned = np.rot90(plane, turns)

@@ -79,12 +79,13 @@ def elastic(mask: Mask, rng: np.random.Generator) -> Mask:
     """Deform, scale and turn the object by a smooth displacement field."""
     amplitude = _scale(mask) * rng.uniform(0.05, 0.5)
     cells = int(rng.integers(2, 8))
-    rows, columns = np.indices(mask.shape, dtype=np.float32)
-    rows += amplitude * _smooth_noise(mask.shape, cells, rng)
-    columns += amplitude * _smooth_noise(mask.shape, cells, rng)
+    grid = np.indices(mask.shape, dtype=np.float32)
+    rows = grid[0] + amplitude * _smooth_noise(mask.shape, cells, rng)
+    columns = grid[1] + amplitude * _smooth_noise(mask.shape, cells, rng)
     height, width = mask.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    return inside & mask[rows.astype(np.intp).clip(0, height - 1), columns.astype(np.intp).clip(0, width - 1)]
+    moved = mask[rows.astype(np.intp).clip(0, height - 1), columns.astype(np.intp).clip(0, width - 1)]
+    return np.asarray(inside & moved)
 
 
 def cut(mask: Mask, rng: np.random.Generator) -> Mask:

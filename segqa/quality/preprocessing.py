@@ -138,4 +138,6 @@ def _resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
 def _standardise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the crop at mean 0 and deviation 1: scanners and windows differ in offset and gain."""
     values = pixels.astype(np.float32)
-    return (values - values.mean()) / np.float32(max(float(values.std()), MIN_CONTRAST))
+    scale = np.float32(max(float(values.std()), MIN_CONTRAST))
+    standard: NDArray[np.float32] = (values - values.mean()) / scale
+    return standard

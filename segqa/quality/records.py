@@ -7,7 +7,7 @@ written whole or not at all, so a killed preparation goes on at the first missin
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from segqa.errors import InputError
 OWN = 1
 """Value of the object itself in a record's label map; other objects have higher values."""
 
+_SKIPPED = "skipped"
 _PLAIN_FIELDS = ("case", "group", "dataset", "object", "label", "truth_outside")
 
 
@@ -34,9 +35,9 @@ class Candidate:
     source: str
     """Who made it: `litemedsam`, `otsu`, a model's name."""
     prompt: str
-    """`exact`, `jittered` or `wrong` box; `none` for a source without prompt."""
+    """`exact`, `jittered`, `wrong` or `file` (the user's) box; `point`; `none` for a source without prompt."""
     box: Box
-    """The prompt box, in pixels of the record."""
+    """The prompt box, in pixels of the record; the mask's own for a point."""
     dice: float
     jaccard: float
     hd_px: float
@@ -45,6 +46,8 @@ class Candidate:
     """The segmenter's own estimate, in its own scale."""
     outside: float
     """Area of the mask beyond the record, in pixels of the record."""
+    image_box: Box | None = None
+    """`box` in pixels of the stored image; older shards do not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,14 @@ class Record:
     @property
     def truth(self) -> Mask:
         """Return the object, shape `(h, w)`."""
-        return self.labels == OWN
+        own: Mask = self.labels == OWN
+        return own
 
     def mask(self, index: int) -> Mask:
         """Return the mask of a candidate, shape `(h, w)`."""
         bits = np.unpackbits(self.packed_masks[index], count=self.labels.size)
-        return bits.astype(bool).reshape(self.labels.shape)
+        mask: Mask = bits.astype(bool).reshape(self.labels.shape)
+        return mask
 
 
 def pack_masks(masks: Sequence[Mask]) -> NDArray[np.uint8]:
@@ -96,8 +101,8 @@ def drop_equal_channels(image: Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., :1] if grey else image)
 
 
-def write_shard(path: Path, records: Sequence[Record]) -> None:
-    """Write records to one file, in one step."""
+def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping[str, str]] = ()) -> None:
+    """Write records to one file, in one step, with what was skipped in the same cases and why."""
     tensors: dict[str, NDArray[Any]] = {}
     rows = []
     for index, record in enumerate(records):
@@ -106,6 +111,9 @@ def write_shard(path: Path, records: Sequence[Record]) -> None:
         tensors[f"{index}.masks"] = record.packed_masks
         row = {name: getattr(record, name) for name in _PLAIN_FIELDS}
         rows.append(row | {"candidates": [asdict(candidate) for candidate in record.candidates]})
+    if skipped:
+        # A tensor, because safetensors writes several metadata entries in random order: the bytes would differ.
+        tensors[_SKIPPED] = np.frombuffer(json.dumps(list(skipped)).encode(), dtype=np.uint8)
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata={"records": json.dumps(rows)})
     part.replace(path)
@@ -126,6 +134,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(msg) from error
 
 
+def read_skipped(path: Path) -> list[dict[str, str]]:
+    """Return what was skipped in the cases of a whole shard."""
+    with safe_open(path, framework="numpy") as shard:
+        if _SKIPPED not in shard.keys():  # noqa: SIM118 (a safetensors file is no container)
+            return []
+        rows: list[dict[str, str]] = json.loads(shard.get_tensor(_SKIPPED).tobytes())
+        return rows
+
+
 def read_shard(path: Path) -> list[Record]:
     """Return all records of a shard.
 
@@ -142,6 +159,11 @@ def _read_record(shard: Any, index: int, row: dict[str, Any]) -> Record:
         **{name: row[name] for name in _PLAIN_FIELDS},
         pixels=shard.get_tensor(f"{index}.pixels"),
         labels=shard.get_tensor(f"{index}.labels"),
-        candidates=tuple(Candidate(**c | {"box": Box(**c["box"])}) for c in row["candidates"]),
+        candidates=tuple(_read_candidate(c) for c in row["candidates"]),
         packed_masks=shard.get_tensor(f"{index}.masks"),
     )
+
+
+def _read_candidate(row: dict[str, Any]) -> Candidate:
+    place = row.get("image_box")
+    return Candidate(**row | {"box": Box(**row["box"]), "image_box": place and Box(**place)})

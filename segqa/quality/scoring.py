@@ -131,9 +131,7 @@ def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: 
     image = loaded.image.pixels
     found: list[tuple[str, ObjectMask, list[str]]] = []
     for model, label_map in loaded.masks.items():
-        objects = find_objects(
-            label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects
-        )
+        objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
         found.extend((model, one, loaded.image.warnings + label_map.warnings) for one in objects)
     inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
     scores = evaluator.judge(inputs)

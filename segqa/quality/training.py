@@ -121,7 +121,7 @@ class Trainer:
             network = load_network(initial, spec)
         elif spec.backbone == "tf_efficientnet_lite0":
             load_imagenet_lite0(network)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         if plan.bfloat16 and self.device.type == "cpu":
             _keep_depthwise_single(self.network)
@@ -176,7 +176,7 @@ class Trainer:
             output = self.network(inputs)
         loss = self._loss(output, targets, truth)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self._update_average()
@@ -351,7 +351,7 @@ def train_to_file(
     state = out.with_suffix(".state")
     if resume and state.exists():
         trainer.load_state(state)
-    last = {}
+    last: dict[str, float] = {}
     for progress in trainer.run():
         trainer.save_state(state)
         last = progress.validation or last
