@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from segqa import console
-
-if TYPE_CHECKING:
-    from segqa.output.journal import Journal as DiskJournal
-    from segqa.spe.journal import Journal
 
 
 def spe_fit(
@@ -50,33 +46,35 @@ def spe_fit(
     segqa spe-fit --train-images train/images --train-masks train/masks --test-images test/images
     --test-masks test/masks --predictions test/predictions --out spe.bundle
     """
+    from segqa.output.journal import Journal as DiskJournal
     from segqa.spe import fitting
     from segqa.spe.bundle import save_bundle
     from segqa.spe.engines import create_engine
+    from segqa.spe.journal import Journal
 
     chosen = create_engine(engine, weights=engine_weights, precision=precision)
     _tell_licence(engine)
-    disk: list[DiskJournal] = []
+    opened: list[DiskJournal] = []
+    with ExitStack() as stack:
 
-    def open_journal(key: str) -> Journal:
-        from segqa.output.journal import Journal as DiskJournal
-        from segqa.spe.journal import Journal
+        def open_journal(key: str) -> Journal:
+            disk = stack.enter_context(DiskJournal(out.with_name(out.name + ".journal"), key, resume=resume))
+            opened.append(disk)
+            return Journal(disk.rows, record=disk.append)
 
-        disk.append(DiskJournal(out.with_name(out.name + ".journal"), key, resume=resume))
-        return Journal(disk[0].rows, record=disk[0].append)
-
-    bundle = fitting.fit_bundle(
-        chosen,
-        (train_images, train_masks),
-        (test_images, test_masks),
-        predictions,
-        options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
-        open_journal=open_journal,
-        watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
-        count=_count,
-    )
-    save_bundle(bundle, out)
-    disk[0].remove()
+        bundle = fitting.fit_bundle(
+            chosen,
+            (train_images, train_masks),
+            (test_images, test_masks),
+            predictions,
+            options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
+            open_journal=open_journal,
+            watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
+            count=lambda models: console.progress(models, description="measuring models", total=len(models)),
+        )
+        save_bundle(bundle, out)
+        for disk in opened:
+            disk.remove()
     title = f"{len(bundle.settings.models)} models, {bundle.settings.n_test} test images, leave-one-out"
     console.table(fitting.mapping_table(bundle), title=title)
     if plots is not None:
@@ -84,10 +82,6 @@ def spe_fit(
 
         console.note(f"{len(save_plots(bundle, plots))} figures written to {plots}")
     console.note(f"bundle written to {out}")
-
-
-def _count(models: range) -> Iterable[int]:
-    return console.progress(models, description="measuring models", total=len(models))
 
 
 def _tell_licence(engine: str) -> None:

@@ -14,10 +14,14 @@ from segqa.spe.mapping import METRICS
 from segqa.spe.novelty import find_novel
 
 
-class MeanMask:
-    """A fast stand-in: finds the support's mean mask around the brightest part of the query."""
+def middle_row(weights):
+    return (weights.sum(axis=2) @ np.arange(128)) / weights.sum(axis=(1, 2))
 
-    name, threshold, many_sizes = "mean-mask", 0.5, True
+
+class Shifter:
+    """A fast stand-in: finds what is bright, moved by as much as the support masks are off what is bright."""
+
+    name, threshold, many_sizes = "shifter", 0.5, True
 
     def __init__(self, weights="0"):
         self.settings = {"weights_sha256": weights}
@@ -25,10 +29,9 @@ class MeanMask:
 
     def segment(self, queries, support_images, support_masks):
         self.calls += 1
-        bright = queries[..., 0].astype(np.float32) / 255
-        size = support_masks.mean()
-        cuts = np.quantile(bright.reshape(len(queries), -1), 1 - size, axis=1)
-        return np.clip(bright - cuts[:, None, None] + 0.5, 0, 1).astype(np.float32)
+        off = np.mean(middle_row(support_masks * 1.0) - middle_row(support_images[..., 0] > 140))
+        found = np.roll(queries[..., 0] > 140, round(float(off)), axis=1)
+        return found.astype(np.float32)
 
     def embed(self, images):
         return images[:, ::16, ::16, 0].reshape(len(images), -1).astype(np.float32)
@@ -62,7 +65,7 @@ def silent(cases, _description, _total):
 
 def fit(train, test, *, engine=None, journal=None, options=None):
     return fit_bundle(
-        engine or MeanMask(),
+        engine or Shifter(),
         (train / "images", train / "masks"),
         (test / "images", test / "masks"),
         test / "predictions",
@@ -112,7 +115,7 @@ def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):
     save_bundle(fit(*sets, journal=Journal(record=rows.extend)), tmp_path / "whole")
 
     for done in (1, len(rows) // 2, len(rows) - 1):
-        engine = MeanMask()
+        engine = Shifter()
         save_bundle(fit(*sets, journal=Journal(rows[:done]), engine=engine), tmp_path / "resumed")
         assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
         assert engine.calls == len(rows) - done
@@ -123,7 +126,7 @@ def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
 
     def key_of(train, test, **given):
         fit_bundle(
-            MeanMask(given.pop("weights", "0")),
+            Shifter(given.pop("weights", "0")),
             (train / "images", train / "masks"),
             (test / "images", test / "masks"),
             test / "predictions",
@@ -162,13 +165,13 @@ def test_equal_models_are_refused(tmp_path):
 
 
 def apply(bundle, folder, model, *, engine=None, level=0.9):
-    engine = engine or MeanMask()
+    engine = engine or Shifter()
     return estimate(
         bundle,
         engine,
         folder / "images",
         folder / "predictions" / model,
-        embedder=MeanMask(),
+        embedder=Shifter(),
         level=level,
         watch=silent,
     )
@@ -203,10 +206,13 @@ def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path):
 def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets, tmp_path):
     bundle = fit(*sets)
     few = write_set(tmp_path / "few", 5, 5, (16,))
-    train = write_set(tmp_path / "train", 14, 0, (2,))
+    known = estimate(
+        bundle, Shifter(), sets[0] / "images", sets[0] / "masks", embedder=Shifter(), watch=silent
+    ).warnings
 
     assert any("5 usable predictions" in text for text in apply(bundle, few, "shift16").warnings)
-    assert any("14 of 14 images are training images" in text for text in apply(bundle, train, "shift02").warnings)
+    assert any("extrapolated" in text for text in apply(bundle, few, "shift16").warnings)
+    assert any("14 of 14 images are training images" in text for text in known)
 
 
 def test_unlike_images_are_told(sets, tmp_path):
@@ -247,7 +253,7 @@ def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
 
 def test_other_weights_than_the_bundle_s_are_refused(sets):
     with pytest.raises(InputError, match="other weights"):
-        apply(fit(*sets), sets[1], "shift04", engine=MeanMask("1"))
+        apply(fit(*sets), sets[1], "shift04", engine=Shifter("1"))
 
 
 def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
