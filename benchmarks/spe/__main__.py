@@ -83,7 +83,7 @@ def fit(root: Path, engine: Engine, *, every_draw: bool) -> dict[str, float]:
         options=FitOptions(every_draw=every_draw),
         open_journal=open_journal,
         watch=lambda cases, _description, _total: cases,
-        count=lambda models: models,
+        count=lambda units: units,
     )
     save_bundle(fitted, bundle)
     seconds = {"wall": time.monotonic() - start, "cpu": time.process_time() - cpu}

@@ -70,7 +70,7 @@ def spe_fit(
             options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
             open_journal=open_journal,
             watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
-            count=lambda models: console.progress(models, description="measuring models", total=len(models)),
+            count=lambda units: console.progress(units, description="measuring models", total=len(units)),
         )
         save_bundle(bundle, out)
         for disk in opened:

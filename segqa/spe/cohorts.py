@@ -116,6 +116,9 @@ def read_predicted(
             seen |= [bool((true_map == label).any()) for label in labels]
             real.append(np.stack([measure_row(row.label_maps[model], true_map, labels) for model in predictions]))
         rows.append(row._replace(label_maps={}))
+    if not rows:
+        msg = f"{images}: no slice has {MIN_SLICE_PIXELS} labelled pixels; give the masks that belong to these images"
+        raise InputError(msg)
     lacking = [str(label) for label, is_there in zip(labels, seen, strict=True) if truth and not is_there]
     if lacking:
         msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"

@@ -21,6 +21,8 @@ from segqa.spe.mapping import AUTO, METRICS, MIN_POINTS
 from segqa.spe.pseudo import Plan, Pseudo, mean_defined, measure_pseudo
 
 Floats = NDArray[np.float64]
+Unit = tuple[int, str, int]
+"""Number and name of a model, and the position of a size of support set: what is measured at a time."""
 OpenJournal = Callable[[str], Journal]
 """Opens the journal of a run from the hash of everything its values depend on."""
 
@@ -68,7 +70,7 @@ def fit_bundle(
     options: FitOptions,
     open_journal: OpenJournal,
     watch: Watch,
-    count: Callable[[range], Iterable[int]],
+    count: Callable[[list[Unit]], Iterable[Unit]],
 ) -> Bundle:
     """Measure every model on both sides and fit a mapping for each label and metric.
 
@@ -80,7 +82,7 @@ def fit_bundle(
         options: How to measure.
         open_journal: Called once everything has been read.
         watch: Shows how far the reading is.
-        count: Shows how far the measuring is, over the models' numbers.
+        count: Shows how far the measuring is.
 
     Raises:
         InputError: For anything the call or the files have wrong; before the first slow step where possible.
@@ -92,10 +94,10 @@ def fit_bundle(
     journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
     pseudo = np.empty((len(sizes), len(models), len(training.labels), len(METRICS)))
-    for number in count(range(len(models))):
-        for index, plan in enumerate(plans):
-            measured = measure_model(engine, training, tested, list(models)[number], plan=plan, journal=journal)
-            pseudo[index, number] = [label.mean for label in measured]
+    units = [(number, name, index) for number, name in enumerate(models) for index in range(len(sizes))]
+    for number, name, index in count(units):
+        measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
+        pseudo[index, number] = [label.mean for label in measured]
     points, by_image = with_mean(pseudo), with_mean(tested.real)
     real = mean_defined(by_image)
     spread = np.sqrt(mean_defined((by_image - real) ** 2))

@@ -36,18 +36,29 @@ COSINE_GRID = 16
 Floats = NDArray[np.float32]
 
 
+KEPT_FACTORS = 64
+"""Factorised Gram matrices that are kept: those of all sizes and draws, which the next model uses again."""
+
+
 class _Features:
     """One image: its maps `(r * r, channels)` by level, and the Gram matrix of all of them on the grid."""
 
     def __init__(self, levels: list[Floats]) -> None:
-        self.levels = levels
+        # Half precision: a run keeps the maps of every image, and the ridge does not see the difference.
+        self._levels = [level.astype(np.float16) for level in levels]
+
+    @property
+    def levels(self) -> list[Floats]:
+        """Return the maps in single precision."""
+        return [level.astype(np.float32) for level in self._levels]
 
     @cached_property
-    def gram(self) -> NDArray[np.float64]:
+    def gram(self) -> Floats:
         """Return the products of all pairs of channels, summed over the grid, shape `(C, C)`."""
         columns = [_resize(level, GRID) for level in self.levels]
         table = np.concatenate(columns, axis=1)
-        return (table.T @ table).astype(np.float64)
+        gram: Floats = table.T @ table
+        return gram
 
     def pull(self, mask: Floats) -> Floats:
         """Return the product of every channel with a mask `(GRID, GRID)`, shape `(C,)`."""
@@ -113,11 +124,13 @@ class Readout:
 
     def _factorise(self, supports: list[_Features], key: bytes) -> Any:
         if key not in self._factors:
-            gram = np.sum([one.gram for one in supports], axis=0)
+            gram = np.sum([one.gram for one in supports], axis=0, dtype=np.float64)
             n_pixels = len(supports) * GRID**2
             variance = np.diag(gram) / n_pixels
             # The small constant keeps a channel that is zero everywhere from making the matrix singular.
             penalty = n_pixels * (RIDGE * variance + 1e-6)
+            while len(self._factors) >= KEPT_FACTORS:
+                del self._factors[next(iter(self._factors))]
             self._factors[key] = linalg.cho_factor(gram + np.diag(penalty))
         return self._factors[key]
 
@@ -198,4 +211,5 @@ def _open_graph(content: bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # the graph is small: more threads would only wait for each other
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

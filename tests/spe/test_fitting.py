@@ -72,7 +72,7 @@ def fit(train, test, *, engine=None, journal=None, options=None):
         options=options or FitOptions(),
         open_journal=lambda _key: journal or Journal(),
         watch=silent,
-        count=lambda models: models,
+        count=lambda units: units,
     )
 
 
@@ -133,7 +133,7 @@ def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
             options=FitOptions(**given),
             open_journal=lambda key: keys.append(key) or Journal(),
             watch=silent,
-            count=lambda models: models,
+            count=lambda units: units,
         )
         return keys[-1]
 
