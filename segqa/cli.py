@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from segqa.commands.flag import flag
 from segqa.commands.rank import rank
 from segqa.commands.score import score
 from segqa.commands.train import train
+from segqa.config import load_defaults
 from segqa.errors import ExitCode, SegqaError
 
 
@@ -37,7 +39,7 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SEGQA"},
     epilog="Exit codes: 0 done, 1 a bug, 2 the call or the files must change, 3 a quality gate failed, "
     "4 done but some rows could not be scored, 130 interrupted.",
 )
@@ -51,6 +53,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def segqa(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -58,6 +61,7 @@ def segqa(
 ) -> None:
     """Tell how good a medical image segmentation is when there is no ground truth."""
     console.set_quiet(quiet)
+    context.default_map = load_defaults(context, Path.cwd())
 
 
 for command in (demo, score, flag, evaluate, rank, benchmark, train):

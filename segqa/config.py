@@ -1,0 +1,134 @@
+"""Defaults of the command line from `segqa.toml`, or from `[tool.segqa]` of `pyproject.toml`.
+
+Sections are commands, keys are their options: `[flag]` with `percentile = 5` in `segqa.toml`, `[tool.segqa.flag]` in
+`pyproject.toml`. What is given on the command line, or as `SEGQA_FLAG_PERCENTILE`, goes before the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    import typer
+
+OWN_FILE, SHARED_FILE = "segqa.toml", "pyproject.toml"
+
+
+def load_defaults(context: typer.Context, start: Path) -> dict[str, Any]:
+    """Return the defaults of all commands, in the form of `context.default_map`.
+
+    Args:
+        context: Of the callback that stands before the commands.
+        start: Folder to look in; then its parents.
+
+    Returns:
+        Values by parameter name, by command; empty when no file speaks of segqa.
+
+    Raises:
+        InputError: The file cannot be read, or names a command or an option that there is not.
+    """
+    found = find_config(start)
+    if found is None:
+        return {}
+    path, sections = found
+    return _Reader(context, path).read_group(context.command, sections, "segqa")
+
+
+def find_config(start: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the nearest file that configures segqa, from `start` upwards, and what it says.
+
+    In one folder `segqa.toml` goes first; a `pyproject.toml` without `[tool.segqa]` is passed by.
+
+    Raises:
+        InputError: A file on the way is no TOML, or segqa's part of it is no table.
+    """
+    for folder in (start, *start.parents):
+        own, shared = folder / OWN_FILE, folder / SHARED_FILE
+        if own.is_file():
+            return own, _read_toml(own)
+        if shared.is_file():
+            tools = _read_toml(shared).get("tool", {})
+            if isinstance(tools, dict) and "segqa" in tools:
+                return shared, _table(tools["segqa"], shared, "tool.segqa")
+    return None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:  # a TOML error and wrong bytes are ValueErrors
+        msg = f"{path}: cannot be read as TOML ({' '.join(str(error).split())}); correct the file"
+        raise InputError(msg) from error
+
+
+class _Reader:
+    """Holds one file against the commands that there are."""
+
+    def __init__(self, context: typer.Context, path: Path) -> None:
+        self._context = context
+        self._path = path
+
+    def read_group(self, group: Any, sections: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Return values by parameter, by command."""
+        defaults = {}
+        for section, content in sections.items():
+            command = group.commands.get(section)
+            if command is None:
+                msg = f"{self._path}: {name} has no command {section!r}{_suggest(section, group.commands)}"
+                raise InputError(msg)
+            read = self.read_group if hasattr(command, "commands") else self.read_command
+            defaults[section] = read(command, _table(content, self._path, section), section)
+        return defaults
+
+    def read_command(self, command: Any, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Return values by parameter."""
+        known = _keys(command)
+        defaults = {}
+        for key, value in options.items():
+            spelled = key.replace("_", "-")
+            if spelled not in known:
+                msg = f"{self._path}: {name} has no option {key!r}{_suggest(spelled, known)}"
+                raise InputError(msg)
+            self.check_value(known[spelled], value, f"{self._path}: {key} of {name}")
+            defaults[known[spelled].name] = value
+        return defaults
+
+    def check_value(self, parameter: Any, value: Any, name: str) -> None:
+        """Refuse what the option does not take here, where the file can still be named."""
+        import typer
+
+        if isinstance(value, dict) or isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+            msg = f"{name}: {value!r} does not fit; see the command's --help"
+            raise InputError(msg)
+        try:
+            parameter.process_value(self._context, value)
+        except typer.BadParameter as error:
+            msg = f"{name}: {' '.join(error.message.split())}"
+            raise InputError(msg) from error
+
+
+def _keys(command: Any) -> dict[str, Any]:
+    """Return parameters by what the file calls them: the long option without its dashes, or the argument's name."""
+    known: dict[str, Any] = {}
+    for parameter in command.params:
+        names = [name[2:] for name in parameter.opts if name.startswith("--")] or [parameter.name]
+        known |= {name.replace("_", "-"): parameter for name in names}
+    return known
+
+
+def _table(value: Any, path: Path, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        msg = f"{path}: {name} = {value!r} where a section of a command was expected, such as [flag]"
+        raise InputError(msg)
+    return value
+
+
+def _suggest(wrong: str, known: Iterable[str]) -> str:
+    close = get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(sorted(known))}"

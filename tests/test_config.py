@@ -1,0 +1,146 @@
+from typing import Annotated, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from segqa.config import find_config, load_defaults
+from segqa.errors import InputError
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """A small program with the options that commands have, started in a folder below `tmp_path`."""
+    app = typer.Typer(context_settings={"auto_envvar_prefix": "SEGQA"})
+    inner = typer.Typer()
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+
+    @app.callback()
+    def segqa(context: typer.Context) -> None:
+        context.default_map = load_defaults(context, here)
+
+    @app.command()
+    def flag(
+        scores: str = "scores.csv",
+        percentile: float = 5.0,
+        window: tuple[float, float] | None = None,
+        allow_missing: Annotated[bool, typer.Option("--allow-missing")] = False,
+        file_format: Annotated[Literal["table", "csv"], typer.Option("--format")] = "table",
+    ) -> None:
+        typer.echo(f"{scores} {percentile} {window} {allow_missing} {file_format}")
+
+    @inner.command("list")
+    def show(kind: str = "all") -> None:
+        typer.echo(kind)
+
+    @inner.command()
+    def other() -> None: ...
+
+    app.add_typer(inner, name="weights")
+
+    def call(*arguments, toml=None, shared=None):
+        if toml is not None:
+            (tmp_path / "segqa.toml").write_text(toml)
+        if shared is not None:
+            (tmp_path / "pyproject.toml").write_text(shared)
+        return CliRunner().invoke(app, list(arguments))
+
+    return call
+
+
+def error_of(result):
+    assert isinstance(result.exception, InputError)
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_without_a_file_the_built_in_defaults_hold(invoke):
+    assert invoke("flag").output == "scores.csv 5.0 None False table\n"
+
+
+def test_a_file_in_a_parent_folder_gives_defaults(invoke):
+    toml = '[flag]\npercentile = 7\nwindow = [40, 400]\nallow_missing = true\nformat = "csv"\n'
+    assert invoke("flag", toml=toml).output == "scores.csv 7.0 (40.0, 400.0) True csv\n"
+
+
+def test_an_option_may_be_spelled_as_on_the_command_line(invoke):
+    assert "True" in invoke("flag", toml="[flag]\nallow-missing = true\n").output
+
+
+def test_pyproject_has_the_same_sections_below_tool_segqa(invoke):
+    assert " 7.0 " in invoke("flag", shared="[tool.segqa.flag]\npercentile = 7\n").output
+
+
+def test_segqa_toml_goes_before_pyproject_in_one_folder(invoke):
+    both = {"toml": "[flag]\npercentile = 1\n", "shared": "[tool.segqa.flag]\npercentile = 2\n"}
+    assert " 1.0 " in invoke("flag", **both).output
+
+
+def test_the_nearest_file_counts_and_a_pyproject_of_others_is_passed_by(tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "segqa.toml").write_text("[flag]\npercentile = 7\n")
+    (inner / "pyproject.toml").write_text("[tool.black]\nline-length = 100\n")
+    assert find_config(inner) == (tmp_path / "segqa.toml", {"flag": {"percentile": 7}})
+    (inner / "segqa.toml").write_text("")
+    assert find_config(inner) == (inner / "segqa.toml", {})
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_the_file(invoke, monkeypatch):
+    toml = "[flag]\npercentile = 7\n"
+    monkeypatch.setenv("SEGQA_FLAG_PERCENTILE", "8")
+    assert " 8.0 " in invoke("flag", toml=toml).output
+    assert " 9.0 " in invoke("flag", "--percentile", "9", toml=toml).output
+
+
+def test_a_command_of_a_group_has_a_section_in_the_groups(invoke):
+    assert invoke("weights", "list", toml='[weights.list]\nkind = "ours"\n').output == "ours\n"
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ("[flagg]\npercentile = 5\n", "segqa has no command 'flagg'; did you mean 'flag'?"),
+        ("[flag]\npercentil = 5\n", "flag has no option 'percentil'; did you mean 'percentile'?"),
+        ("[flag]\nzzz = 5\n", "flag has no option 'zzz'; it has allow-missing, format, percentile, scores, window"),
+        ("percentile = 5\n", "segqa has no command 'percentile'"),
+        ("flag = 5\n", "flag = 5 where a section"),
+        ("[weights.lst]\nkind = 'a'\n", "weights has no command 'lst'; did you mean 'list'?"),
+        ("[flag]\npercentile = 'many'\n", "percentile of flag: "),
+        ("[flag]\nformat = 'xml'\n", "'xml' is not one of 'table', 'csv'"),
+        ("[flag]\nwindow = [40]\n", "window of flag:"),
+        ("[flag]\nallow_missing = 'false'\n", "allow_missing of flag: 'false' does not fit"),
+        ("[flag]\npercentile = true\n", "percentile of flag: True does not fit"),
+        ("[flag]\nscores = {a = 1}\n", "scores of flag: {'a': 1} does not fit"),
+        ("[flag\n", "cannot be read as TOML"),
+    ],
+)
+def test_what_the_file_gets_wrong_is_one_line_with_the_file_and_the_remedy(invoke, toml, text):
+    message = error_of(invoke("flag", toml=toml))
+    assert "segqa.toml: " in message
+    assert text in message
+
+
+def test_a_file_that_is_not_text_is_an_input_error(tmp_path):
+    (tmp_path / "segqa.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read as TOML"):
+        find_config(tmp_path)
+
+
+def test_the_section_of_segqa_in_pyproject_must_be_a_table(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool]\nsegqa = 1\n")
+    with pytest.raises(InputError, match=r"tool\.segqa = 1"):
+        find_config(tmp_path)
+
+
+def test_the_program_itself_reads_the_file_and_ends_with_2_on_a_wrong_key(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scores.csv").write_text("case,object,label,model,predicted_dice\na,1,1,m,0.5\nb,1,1,m,0.9\n")
+    (tmp_path / "segqa.toml").write_text('[flag]\nthreshold = 0.95\nscores = "scores.csv"\nformat = "csv"\n')
+    assert run("flag").stdout.count("below 0.95") == 2
+    (tmp_path / "segqa.toml").write_text("[flag]\nthreshhold = 0.95\n")
+    result = run("flag", "scores.csv")
+    assert result.exit_code == 2
+    assert "did you mean 'threshold'?" in result.stderr
