@@ -43,3 +43,26 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real images of ../shared/data are not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights and graph of an untrained evaluator of 32 pixels: as real as the shipped one, made in seconds."""
+    torch = pytest.importorskip("torch")
+    for needed in ("timm", "onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    from segqa.quality.network import NetworkSpec, QualityNetwork
+    from segqa.quality.preprocessing import Profile
+    from segqa.quality.training import save_network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = QualityNetwork(NetworkSpec(Profile(size=32), backbone="test_efficientnet"))
+        for name, tensor in network.state_dict().items():
+            if name.endswith(("running_mean", "running_var")):  # as after training: folding must not be a no-op
+                tensor.uniform_(0.5, 1.5)
+        for head in network.heads.values():
+            head.weight.data *= 20  # scores that differ from input to input
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_network(network, path, {"licence": "Apache-2.0", "recipe": "untrained"})
+    return path

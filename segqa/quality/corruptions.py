@@ -70,6 +70,8 @@ def shift(mask: Mask, rng: np.random.Generator) -> Mask:
 def _translate(mask: Mask, dy: int, dx: int) -> Mask:
     moved = np.zeros_like(mask)
     height, width = mask.shape
+    if abs(dy) >= height or abs(dx) >= width:
+        return moved
     source = mask[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
     moved[max(dy, 0) : max(dy, 0) + source.shape[0], max(dx, 0) : max(dx, 0) + source.shape[1]] = source
     return moved

@@ -1,0 +1,184 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from segqa import metrics
+from segqa.data.boxes import Box
+from segqa.phantoms import make_phantom
+from segqa.quality import sampling
+from segqa.quality.corruptions import corrupt
+from segqa.quality.preprocessing import Profile, build_input, view_of
+from segqa.quality.records import Candidate, Record, pack_masks
+from segqa.quality.sampling import Mixture, Sampler, build_example
+
+PROFILE = Profile(size=32)
+
+
+def phantom_record(seed, *, prompts=("exact", "jittered"), sources=("sam",), dataset="phantoms", outside=0.0):
+    """A record whose candidates carry their number as a mask of so many pixels in the corner."""
+    rng = np.random.default_rng(seed)
+    phantom = make_phantom(rng, side=64)
+    labels = phantom.truth.astype(np.uint8)
+    truth = labels == 1
+    candidates, masks = [], []
+    for source in sources:
+        for prompt in prompts:
+            mask = corrupt(truth, rng)
+            box = Box.from_mask(truth)
+            dice = metrics.dice(mask, truth)
+            candidates.append(Candidate(source, prompt, box, dice, dice / (2 - dice), 1.0, 1.0, None, outside))
+            masks.append(mask)
+    pixels = np.ascontiguousarray(phantom.image[..., :1])
+    case = f"case {seed}"
+    return Record(case, case, dataset, "1", "1", pixels, labels, outside, tuple(candidates), pack_masks(masks))
+
+
+@pytest.fixture(scope="module")
+def records():
+    near = [phantom_record(seed) for seed in range(4)]
+    return [*near, phantom_record(9, prompts=("wrong",)), phantom_record(10, dataset="other")]
+
+
+def sampler(records, *, seed=0, heads=("dice",), **mixture):
+    return Sampler(records, PROFILE, heads=heads, mixture=Mixture(**mixture), seed=seed)
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+def test_an_example_depends_on_seed_and_number_only(records):
+    forwards, backwards = sampler(records), sampler(records)
+    first = [forwards.draw(n) for n in range(12)]
+    second = [backwards.draw(n) for n in reversed(range(12))][::-1]
+    for one, other in zip(first, second, strict=True):
+        assert_same(one, other)
+    assert any((sampler(records, seed=1).draw(n).inputs != first[n].inputs).any() for n in range(12))
+    assert len({float(example.inputs.sum()) for example in first}) == 12
+
+
+def test_examples_fit_the_network(records):
+    for n in range(40):
+        example = sampler(records, heads=("dice", "hd95")).draw(n)
+        assert example.inputs.shape == (5, 32, 32)
+        assert example.truth.shape == (1, 8, 8)
+        assert example.targets.shape == (2,)
+        assert np.isfinite(example.inputs).all()
+        assert 0 <= example.targets.min() <= example.targets.max() <= 1
+        assert 0 <= example.truth.min() <= example.truth.max() <= 1
+
+
+def drawn(monkeypatch, sampler, n):
+    """Return what `build_example` was given for the first n examples."""
+    given = []
+
+    def listen(*arguments):
+        given.append(arguments)
+        return build_example(*arguments)
+
+    monkeypatch.setattr(sampling, "build_example", listen)
+    return [(sampler.draw(i), given[-1]) for i in range(n)]
+
+
+def test_the_target_is_the_brute_force_dice_of_what_is_shown(records, monkeypatch):
+    for example, (_, truth, mask, *_) in drawn(monkeypatch, sampler(records), 60):
+        common = sum(bool(a and b) for a, b in zip(mask.ravel(), truth.ravel(), strict=True))
+        total = int(mask.sum()) + int(truth.sum())
+        assert example.targets[0] == pytest.approx(2 * common / total if total else 1.0)
+
+
+def test_area_outside_of_the_record_counts(monkeypatch):
+    inside, outside = ([phantom_record(3, outside=area)] for area in (0.0, 500.0))
+    plain, more = (drawn(monkeypatch, sampler(part, turn=False, vary=False), 40) for part in (inside, outside))
+    n_lower = 0
+    for (one, (_, truth, mask, *_)), (other, given) in zip(plain, more, strict=True):
+        area = given[4]
+        assert area in (500.0, 1000.0)  # of the object alone, or of object and candidate
+        common = float((mask & truth).sum())
+        assert other.targets[0] == pytest.approx(2 * common / (float(mask.sum() + truth.sum()) + area), abs=1e-6)
+        n_lower += other.targets[0] < one.targets[0]
+    assert n_lower > 20
+
+
+def test_the_target_of_an_unspoilt_candidate_is_its_true_dice(monkeypatch):
+    one = phantom_record(5, prompts=("exact",))
+    only = {"predictions": 1.0, "spoilt_predictions": 0.0, "wrong": 0.0}
+    for example, _ in drawn(monkeypatch, sampler([one], **only), 8):
+        assert example.targets[0] == pytest.approx(one.candidates[0].dice)
+
+
+def test_the_papers_mixture_shows_exact_real_predictions_as_they_are(monkeypatch):
+    sources = ("sam", "otsu")
+    some = [phantom_record(seed, prompts=("exact", "jittered", "none"), sources=sources) for seed in range(3)]
+    some.append(phantom_record(8, prompts=("wrong",)))
+    allowed = {
+        record.mask(i).tobytes()
+        for record in some
+        for i, candidate in enumerate(record.candidates)
+        if (candidate.source, candidate.prompt) == ("sam", "exact")
+    }
+    drawing = sampler(some, exact_box_only=True, turn=False, vary=False)
+    shown = {given[2].tobytes() for _, given in drawn(monkeypatch, drawing, 60)}
+    assert shown == allowed
+
+
+def test_a_reference_has_dice_one_and_an_empty_mask_dice_zero(monkeypatch):
+    nothing_else = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 0, "whole_box": 0}
+    one = [phantom_record(2)]
+    perfect = drawn(monkeypatch, sampler(one, **nothing_else, empty=0, reference=1), 6)
+    assert [float(example.targets[0]) for example, _ in perfect] == [1.0] * 6
+    missed = drawn(monkeypatch, sampler(one, **nothing_else, empty=1, reference=0), 6)
+    assert [float(example.targets[0]) for example, _ in missed] == [0.0] * 6
+
+
+def test_a_swapped_object_always_has_a_box(monkeypatch):
+    only = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 1}
+    for example, given in drawn(monkeypatch, sampler([phantom_record(2)], **only), 20):
+        assert given[3] is not None
+        assert example.targets[0] == 0
+
+
+def test_the_box_is_left_out_now_and_then(records, monkeypatch):
+    boxes = [given[3] for _, given in drawn(monkeypatch, sampler(records), 120)]
+    assert 10 < sum(box is None for box in boxes) < 60
+
+
+def test_small_data_sets_are_drawn_more_often_than_their_share(monkeypatch):
+    some = [phantom_record(seed) for seed in range(9)] + [phantom_record(20, dataset="small")]
+    drawing = sampler(some, turn=False, vary=False)
+    images = [given[0].tobytes() for _, given in drawn(monkeypatch, drawing, 300)]
+    share = np.mean([image == some[-1].image.tobytes() for image in images])
+    assert share == pytest.approx(1 / 4, abs=0.08)  # the roots of 9 and 1
+
+
+def test_the_example_is_the_same_psi_as_in_scoring_and_its_truth_is_seen_through_the_same_view():
+    phantom = make_phantom(np.random.default_rng(1), side=64)
+    truth, box = phantom.truth == 1, Box.from_mask(phantom.truth == 1)
+    example = build_example(phantom.image, truth, truth, box, 0.0, PROFILE, ("dice", "hd95"))
+    np.testing.assert_array_equal(example.inputs, build_input(phantom.image, truth, box, PROFILE))
+    np.testing.assert_array_equal(example.targets, [1, 0])
+    coarse = example.inputs[3].reshape(8, 4, 8, 4).mean(axis=(1, 3))  # the mask channel is the truth here
+    assert np.abs(coarse - example.truth[0]).max() < 0.35
+    assert np.abs(coarse - example.truth[0]).mean() < 0.05
+
+
+def test_the_distance_target_is_hd95_over_the_views_diagonal():
+    truth = np.zeros((64, 64), bool)
+    truth[20:40, 20:40] = True
+    mask = np.roll(truth, 5, axis=1)
+    example = build_example(np.zeros((64, 64, 3), np.uint8), truth, mask, None, 0.0, PROFILE, ("dice", "hd95"))
+    side = view_of(mask, None, PROFILE).width
+    assert example.targets[1] == pytest.approx(metrics.hd95(mask, truth) / (np.sqrt(2) * side))
+    nothing = np.zeros_like(truth)
+    example = build_example(np.zeros((64, 64, 3), np.uint8), truth, nothing, None, 0.0, PROFILE, ("dice", "hd95"))
+    np.testing.assert_array_equal(example.targets, [0, 1])
+
+
+def test_a_box_that_lies_outside_of_the_crop_counts_as_none():
+    truth = np.zeros((20, 20), bool)
+    truth[5:9, 5:9] = True
+    image = np.zeros((20, 20, 3), np.uint8)
+    away = build_example(image, truth, truth, Box(30, 30, 40, 40), 0.0, PROFILE, ("dice",))
+    assert_same(away, build_example(image, truth, truth, None, 0.0, PROFILE, ("dice",)))
