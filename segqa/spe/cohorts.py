@@ -93,15 +93,14 @@ def read_predicted(
     """Read images with the predictions of several models, and measure those when there is truth.
 
     Args:
-        images: The images.
+        images: Folder of images.
         predictions: Folder of masks by model.
         labels: Values to look at.
         truth: Folder of true masks.
         watch: Shows progress.
 
     Raises:
-        InputError: Unpaired or unreadable files, sizes that differ, constant images, a label that no true
-            mask has, no foreground in any prediction.
+        InputError: Files that cannot be paired or read, constant images, labels without foreground.
     """
     cases = find_cases(images, predictions if truth is None else {TRUTH: truth, **predictions})
     rows: list[Shrunk] = []
@@ -119,10 +118,7 @@ def read_predicted(
     if not rows:
         msg = f"{images}: no slice has {MIN_SLICE_PIXELS} labelled pixels; give the masks that belong to these images"
         raise InputError(msg)
-    lacking = [str(label) for label, is_there in zip(labels, seen, strict=True) if truth and not is_there]
-    if lacking:
-        msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"
-        raise InputError(msg)
+    _check_labels(labels, seen, truth)
     canvas = np.stack([row.image for row in rows])
     _check_content(canvas, images)
     packed = {model: np.packbits([row.masks[model] for row in rows], axis=-1) for model in predictions}
@@ -131,6 +127,13 @@ def read_predicted(
             msg = f"label {label}: no foreground in any prediction for {images}; nothing can be estimated from that"
             raise InputError(msg)
     return Predicted(canvas, packed, np.array(real))
+
+
+def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | None) -> None:
+    lacking = [str(label) for label, is_there in zip(labels, seen, strict=True) if truth and not is_there]
+    if lacking:
+        msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"
+        raise InputError(msg)
 
 
 def measure_row(predicted: NDArray[np.int32], truth: NDArray[np.int32], labels: Sequence[int]) -> NDArray[np.float64]:

@@ -98,8 +98,7 @@ def estimate(
     measured = measure_model(engine, training, found, MODEL, plan=plan, journal=Journal())
     rows = _make_rows(bundle, size, measured, n_images=len(found.images), level=level)
     novel = find_novel(embedder, found.images, bundle.images)
-    warnings = _warn_extrapolation(rows, bundle)
-    warnings += _warn_images(found.images, bundle.images, novel)
+    warnings = _warn_extrapolation(rows, bundle) + _warn_images(found.images, bundle.images, novel)
     warnings += _warn_size(n_usable, settings.support_sizes)
     return Result(rows, len(found.images), float(novel.mean()), warnings)
 

@@ -77,15 +77,15 @@ def fit_bundle(
     Args:
         engine: Segments by example.
         train: Folders of the training images and of their true masks.
-        test: Folders of the test images and of their true masks.
+        test: The same of the test images.
         predictions: One sub-folder of masks of the test images for each model.
         options: How to measure.
-        open_journal: Called once everything has been read.
+        open_journal: Called when everything has been read.
         watch: Shows how far the reading is.
         count: Shows how far the measuring is.
 
     Raises:
-        InputError: For anything the call or the files have wrong; before the first slow step where possible.
+        InputError: For anything that is wrong with the call or the files.
     """
     models = find_models(predictions)
     training = read_labelled(*train, watch=watch)
@@ -94,18 +94,27 @@ def fit_bundle(
     journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
     pseudo = np.empty((len(sizes), len(models), len(training.labels), len(METRICS)))
-    units = [(number, name, index) for number, name in enumerate(models) for index in range(len(sizes))]
-    for number, name, index in count(units):
+    for number, name, index in count([(*model, index) for model in enumerate(models) for index in range(len(sizes))]):
         measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
         pseudo[index, number] = [label.mean for label in measured]
-    points, by_image = with_mean(pseudo), with_mean(tested.real)
-    real = mean_defined(by_image)
-    spread = np.sqrt(mean_defined((by_image - real) ** 2))
-    settings = Settings(
+    settings = _settings(engine, training, tested, sizes, options)
+    real, spread = _mean_and_spread(with_mean(tested.real))
+    unfitted = Bundle(settings, training.images, training.masks, with_mean(pseudo), real, spread, kinds=[])
+    return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
+
+
+def _mean_and_spread(by_image: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation over the images, the first axis, without undefined values."""
+    mean = mean_defined(by_image)
+    return mean, np.sqrt(mean_defined((by_image - mean) ** 2))
+
+
+def _settings(engine: Engine, training: Labelled, tested: Predicted, sizes: list[int], options: FitOptions) -> Settings:
+    return Settings(
         engine=engine.name,
         engine_settings=engine.settings,
         labels=[str(label) for label in training.labels],
-        models=list(models),
+        models=list(tested.masks),
         n_test=len(tested.images),
         support_sizes=sizes,
         repeats=options.repeats,
@@ -113,8 +122,6 @@ def fit_bundle(
         tolerance=options.tolerance,
         seed=options.seed,
     )
-    unfitted = Bundle(settings, training.images, training.masks, points, real, spread, kinds=[])
-    return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
 
 
 def choose_kinds(bundle: Bundle, kind: str) -> list[list[list[str]]]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -12,6 +14,19 @@ from segqa.output.journal import Journal
 from segqa.spe.mapping import METRICS
 
 SHIFTS = (0, 3, 6, 10)
+WITHOUT_TORCH = """
+import sys
+import typer
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+from segqa.commands.spe_estimate import spe_estimate
+typer.run(spe_estimate)
+"""
 
 
 def write_set(root, n, seed, shifts=()):
@@ -109,6 +124,22 @@ def test_json_holds_every_metric_with_its_interval_and_is_the_same_twice(data, b
         assert values["lower"] <= values["estimate"] <= values["upper"]
         assert values["n"] == 7
     assert found["warnings"] == []
+
+
+def test_an_estimate_runs_without_torch_and_without_the_training_data(data, bundle, tmp_path):
+    alone = tmp_path / "alone.bundle"
+    alone.write_bytes(bundle.read_bytes())
+    call = [str(each) for each in estimate_arguments(data, alone)[1:]]
+
+    results = [
+        subprocess.run(
+            [sys.executable, "-c", WITHOUT_TORCH, *call, "--format", "json"], capture_output=True, check=True
+        )
+        for _ in range(2)
+    ]
+
+    assert results[0].stdout == results[1].stdout
+    assert json.loads(results[0].stdout)["metrics"]["dice"]["n"] == 7
 
 
 def test_a_better_model_is_estimated_better(data, bundle, run):
