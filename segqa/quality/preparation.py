@@ -10,32 +10,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from scipy import ndimage
 
-from segqa import metrics
-from segqa.data.boxes import Box
-from segqa.data.types import Image, LabelMap, Mask
-from segqa.quality.prompting import jitter_box, wrong_box
+from segqa.data.boxes import Box, place_box
+from segqa.data.layouts.dataset import TrueObject, Truth
+from segqa.data.types import Image, LabelMap, Mask, PromptBox
 from segqa.errors import InputError
-from segqa.quality.records import (
-    OWN,
-    Candidate,
-    Record,
-    drop_equal_channels,
-    pack_masks,
-    read_rows,
-    write_shard,
-)
+from segqa.quality.corruptions import corrupt
+from segqa.quality.cropping import Proposal, make_record
+from segqa.quality.prompting import centre_point, jitter_box, match_boxes, wrong_box
+from segqa.quality.records import Record, read_rows, write_shard
+from segqa.quality.targets import Skipped, Target, choose_targets
 from segqa.segmenters.base import Prompt, Segmenter
 
-CONTEXT = 0.75
-"""A record reaches this share of the box's longer side beyond the box, in both directions: ψ's view is square."""
+EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "file", "point", "none"
+"""Kinds of prompts, as records name them."""
+
+CORRUPTION = "corruption"
+"""Source of a mask that was made by spoiling the reference."""
+
+UNREADABLE = "cannot be read"
+"""Begins the reason of a case that was skipped because of its files."""
+
+_APART = (WRONG, POINT)
+"""Prompts whose masks may lie anywhere: each has a record of its own, lest it shrink the others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Settings:
     wrong: int = 1
     """Wrong boxes per object."""
     seed: int = 0
+    points: bool = False
+    """Also prompt with the object's centre point, for segmenters that take points."""
+    corruptions: int = 0
+    """Spoilt references per object, as a source of masks called `corruption`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,95 +73,153 @@ class LabelledImage:
     image: Image
     truth: LabelMap
     predictions: Mapping[str, LabelMap]
+    objects: tuple[TrueObject, ...] = ()
+    """The objects where they are known one by one and may overlap; else each label of `truth` is one."""
+    boxes: tuple[PromptBox, ...] = ()
+    """Prompt boxes of a user or of the data set."""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    """Name by class, for boxes that name a label."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
-    name: str
-    label: str
-    truth: Mask
-    box: Box
+class Prepared:
+    """What was made of one image, and what was not."""
+
+    records: list[Record]
+    skipped: list[Skipped]
 
 
 @dataclass(frozen=True, slots=True)
-class _Proposal:
-    source: str
-    prompt: str
-    box: Box
-    mask: Mask
-    confidence: float | None
+class _Request:
+    target: Target
+    kind: str
+    prompt: Prompt
 
 
 def prepare_case(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> list[Record]:
     """Return the records of one image; the same input and seed give the same records, whatever came before."""
-    rng = np.random.default_rng([settings.seed, _stable_hash(f"{item.dataset}/{item.case}")])
-    objects = _choose_objects(item.truth, settings, rng)
-    height, width = item.truth.shape
-    prompts: list[tuple[_Object, str, Box]] = []
-    for thing in objects:
-        prompts.append((thing, "exact", thing.box))
-        for share in settings.jitters:
-            box = jitter_box(thing.box, share, height=height, width=width, rng=rng)
-            prompts.append((thing, "jittered", box))
-        for _ in range(settings.wrong):
-            wrong = wrong_box(thing.box, height=height, width=width, rng=rng)
-            if wrong is not None:
-                prompts.append((thing, "wrong", wrong))
-    proposals = _propose(item, prompts, segmenters)
+    return prepare_image(item, segmenters, settings).records
+
+
+def prepare_image(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> Prepared:
+    """Return the records of one image, and the reason for each object and prompt without one."""
+    stream = [settings.seed, _stable_hash(f"{item.dataset}/{item.case}")]
+    rng = np.random.default_rng(stream)
+    targets, reasons = choose_targets(
+        Truth(item.truth, item.objects),
+        min_side=settings.min_side,
+        max_objects=settings.max_objects,
+        components=settings.components,
+        rng=rng,
+    )
+    skipped = [Skipped(item.case, item.group, reason, object=name) for name, reason in reasons.items()]
+    if not targets and not reasons:
+        skipped.append(Skipped(item.case, item.group, "no object in the reference"))
+    requests = _requests(item, targets, settings, rng, skipped)
+    proposals = _propose(item, requests, segmenters)
+    # A stream of its own: corruptions change nothing about the boxes drawn above.
+    spoiling = np.random.default_rng([*stream, 1])
     records = []
-    for thing in objects:
-        mine = [p for owner, p in proposals if owner is thing]
-        near = [p for p in mine if p.prompt != "wrong"]
+    for target in targets:
+        mine = [proposal for owner, proposal in proposals if owner is target]
+        mine += _without_prompt(item, target, settings, spoiling)
+        near = [proposal for proposal in mine if proposal.prompt not in _APART]
         if near:
-            records.append(_record(item, thing, thing.box, near, settings))
-        for place in dict.fromkeys(p.box for p in mine if p.prompt == "wrong"):
-            there = [p for p in mine if p.prompt == "wrong" and p.box == place]
-            records.append(_record(item, thing, place, there, settings))
-    return records
+            records.append(make_record(item, target, target.box, near, settings.side))
+        for prompt, box in dict.fromkeys((p.prompt, p.box) for p in mine if p.prompt in _APART):
+            there = [p for p in mine if p.prompt == prompt and p.box == box]
+            records.append(make_record(item, target, box if prompt == WRONG else target.box, there, settings.side))
+    return Prepared(records, skipped)
 
 
 def _stable_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
-def _choose_objects(truth: LabelMap, settings: Settings, rng: np.random.Generator) -> list[_Object]:
-    found = []
-    for label in np.unique(truth[truth > 0]):
-        mask = truth == label
-        found.append((str(label), mask))
-        if settings.components:
-            parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-            areas = np.bincount(parts.ravel())[1:]
-            large = np.flatnonzero(areas >= 0.1 * areas.max()) + 1
-            if len(large) > 1:
-                found.extend((f"{label}.{part}", parts == part) for part in large)
-    objects = []
-    for name, mask in found:
-        box = Box.from_mask(mask)
-        if box is not None and min(box.width, box.height) >= settings.min_side:
-            objects.append(_Object(name, name.split(".")[0], mask, box))
-    if len(objects) > settings.max_objects:
-        chosen = np.sort(rng.choice(len(objects), size=settings.max_objects, replace=False))
-        objects = [objects[int(index)] for index in chosen]
-    return objects
+def _requests(
+    item: LabelledImage,
+    targets: Sequence[Target],
+    settings: Settings,
+    rng: np.random.Generator,
+    skipped: list[Skipped],
+) -> list[_Request]:
+    """Return all prompts of an image; those that cannot be made are added to `skipped`."""
+    height, width = item.truth.shape
+    given = _given_boxes(item, targets, skipped)
+    requests: list[_Request] = []
+    for target in targets:
+        boxes = [(EXACT, target.box)]
+        boxes += [(JITTERED, jitter_box(target.box, s, height=height, width=width, rng=rng)) for s in settings.jitters]
+        for _ in range(settings.wrong):
+            wrong = wrong_box(target.box, height=height, width=width, rng=rng)
+            if wrong is None:
+                skipped.append(_skipped(item, target, "no room for a wrong box in the image", WRONG))
+            else:
+                boxes.append((WRONG, wrong))
+        if target.name in given:
+            boxes.append((FILE, given[target.name]))
+        requests += [_Request(target, kind, Prompt(box=box)) for kind, box in boxes]
+        if settings.points:
+            requests.append(_Request(target, POINT, Prompt(points=((*centre_point(target.truth), True),))))
+    return requests
+
+
+def _skipped(item: LabelledImage, target: Target, reason: str, prompt: str) -> Skipped:
+    return Skipped(item.case, item.group, reason, object=target.name, label=target.label, prompt=prompt)
+
+
+def _given_boxes(item: LabelledImage, targets: Sequence[Target], skipped: list[Skipped]) -> dict[str, Box]:
+    """Return the box of each object that the user or the data set gave one, by the object's name."""
+    if not item.boxes:
+        return {}
+    height, width = item.truth.shape
+    inside = []
+    for prompt in item.boxes:
+        try:
+            box, _ = place_box(prompt.box, height, width)
+            inside.append(replace(prompt, box=box))
+        except InputError as error:
+            skipped.append(Skipped(item.case, item.group, str(error), prompt=FILE))
+    labels = [{target.label, item.label_names.get(target.value, target.label)} for target in targets]
+    found = match_boxes(inside, [target.box for target in targets], labels)
+    pairs = list(zip(targets, found, strict=True))
+    skipped += [_skipped(item, t, "none of the given boxes meets the object", FILE) for t, box in pairs if box is None]
+    return {target.name: box for target, box in pairs if box is not None}
+
+
+def takes_points(segmenter: Segmenter) -> bool:
+    """Tell whether a segmenter can be prompted with points."""
+    return bool(getattr(segmenter, "takes_points", False))
 
 
 def _propose(
-    item: LabelledImage, prompts: Sequence[tuple[_Object, str, Box]], segmenters: Sequence[Segmenter]
-) -> list[tuple[_Object, _Proposal]]:
+    item: LabelledImage, requests: Sequence[_Request], segmenters: Sequence[Segmenter]
+) -> list[tuple[Target, Proposal]]:
+    height, width = item.truth.shape
     proposals = []
-    for segmenter in segmenters if prompts else ():
-        result = segmenter.segment(item.image, [Prompt(box=box) for _, _, box in prompts])
-        for (thing, prompt, box), mask, own in zip(prompts, result.masks, result.confidence, strict=True):
+    for segmenter in segmenters if requests else ():
+        mine = [request for request in requests if request.kind != POINT or takes_points(segmenter)]
+        result = segmenter.segment(item.image, [request.prompt for request in mine])
+        for request, mask, own in zip(mine, result.masks, result.confidence, strict=True):
             confidence = None if np.isnan(own) else float(own)
-            proposals.append((thing, _Proposal(segmenter.name, prompt, box, mask, confidence)))
-    for thing, prompt, box in prompts:
-        if prompt == "exact":
-            for name, prediction in item.predictions.items():
-                mask = prediction == int(thing.label)
-                proposals.append((thing, _Proposal(name, "none", box, mask, None)))
-            proposals.append((thing, _Proposal("otsu", prompt, box, otsu_mask(item.image, box), None)))
+            # The paper: a point has no box, so the mask's own decides about the crop.
+            box = request.prompt.box or Box.from_mask(mask) or Box(0, 0, width, height)
+            proposals.append((request.target, Proposal(segmenter.name, request.kind, box, mask, confidence)))
     return proposals
+
+
+def _without_prompt(
+    item: LabelledImage, target: Target, settings: Settings, rng: np.random.Generator
+) -> list[Proposal]:
+    """Return the masks of the sources that need no segmenter."""
+    found = [
+        Proposal(name, NO_PROMPT, target.box, prediction == target.value, None)
+        for name, prediction in item.predictions.items()
+    ]
+    found.append(Proposal("otsu", EXACT, target.box, otsu_mask(item.image, target.box), None))
+    for _ in range(settings.corruptions):
+        found.append(Proposal(CORRUPTION, NO_PROMPT, target.box, corrupt(target.truth, rng), None))
+    return found
 
 
 def otsu_mask(image: Image, box: Box) -> Mask:
@@ -181,71 +245,6 @@ def otsu_mask(image: Image, box: Box) -> Mask:
     return mask
 
 
-def _record(
-    item: LabelledImage, thing: _Object, place: Box, proposals: Sequence[_Proposal], settings: Settings
-) -> Record:
-    height, width = item.truth.shape
-    window = place
-    for proposal in proposals:
-        window = window.union(proposal.box)
-    window = _with_context(window).clip(height, width)
-    scale = min(1.0, settings.side / max(window.width, window.height))
-    size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
-    labels = np.zeros((window.height, window.width), dtype=np.uint8)
-    crop = item.truth[window.y0 : window.y1, window.x0 : window.x1]
-    others = [label for label in np.unique(crop[crop > 0]) if str(label) != thing.label][:250]
-    for value, label in enumerate(others, start=OWN + 1):
-        labels[crop == label] = value
-    own = thing.truth[window.y0 : window.y1, window.x0 : window.x1]
-    labels[own] = OWN
-    picture = PillowImage.fromarray(np.ascontiguousarray(item.image[window.y0 : window.y1, window.x0 : window.x1]))
-    small = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR))
-    masks = [p.mask[window.y0 : window.y1, window.x0 : window.x1] for p in proposals]
-    return Record(
-        case=item.case,
-        group=item.group,
-        dataset=item.dataset,
-        object=thing.name,
-        label=thing.label,
-        pixels=drop_equal_channels(small),
-        labels=_resize_labels(labels, size),
-        truth_outside=float(thing.truth.sum() - own.sum()) * scale**2,
-        candidates=tuple(_candidate(p, inner, thing, window, scale) for p, inner in zip(proposals, masks, strict=True)),
-        packed_masks=pack_masks([_resize_labels(mask.astype(np.uint8), size) > 0 for mask in masks]),
-    )
-
-
-def _with_context(box: Box) -> Box:
-    reach = (1 + 2 * CONTEXT) * max(box.width, box.height)
-    dx, dy = round((reach - box.width) / 2), round((reach - box.height) / 2)
-    return Box(box.x0 - dx, box.y0 - dy, box.x1 + dx, box.y1 + dy)
-
-
-def _resize_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(PillowImage.fromarray(labels).resize(size, PillowImage.Resampling.NEAREST))
-
-
-def _candidate(proposal: _Proposal, inner: Mask, thing: _Object, window: Box, scale: float) -> Candidate:
-    true = metrics.all_metrics(proposal.mask, thing.truth)
-    box = proposal.box
-    return Candidate(
-        source=proposal.source,
-        prompt=proposal.prompt,
-        box=Box(
-            round((box.x0 - window.x0) * scale),
-            round((box.y0 - window.y0) * scale),
-            max(round((box.x1 - window.x0) * scale), round((box.x0 - window.x0) * scale) + 1),
-            max(round((box.y1 - window.y0) * scale), round((box.y0 - window.y0) * scale) + 1),
-        ),
-        dice=true["dice"],
-        jaccard=true["jaccard"],
-        hd_px=metrics.finite_distance(true["hd"], thing.truth.shape),
-        hd95_px=metrics.finite_distance(true["hd95"], thing.truth.shape),
-        confidence=proposal.confidence,
-        outside=float(proposal.mask.sum() - inner.sum()) * scale**2,
-    )
-
-
 def prepare_shards(
     names: Sequence[str],
     load: Callable[[str], LabelledImage],
@@ -254,6 +253,8 @@ def prepare_shards(
     *,
     settings: Settings,
     cases_per_shard: int = 16,
+    origin: Mapping[str, object] | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> Iterator[int]:
     """Write the shards that are missing and yield, after each case, how many records it has.
 
@@ -264,12 +265,14 @@ def prepare_shards(
         out: Folder of the shards; made when missing.
         settings: What is made of each object.
         cases_per_shard: A killed run loses at most this many cases.
+        origin: Whatever else the records depend on, for the fingerprint; JSON.
+        on_error: Whether a case that cannot be read ends the run or becomes a skipped row.
 
     Raises:
-        InputError: When the folder holds the work of other settings, cases or segmenters.
+        InputError: When the folder holds the work of other settings, cases or segmenters, or a case cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings)
+    _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings, origin)
     for start in range(0, len(names), cases_per_shard):
         path = out / f"shard-{start // cases_per_shard:05d}.safetensors"
         block = names[start : start + cases_per_shard]
@@ -278,20 +281,47 @@ def prepare_shards(
             yield from (sum(row["case"] == name for row in rows) for name in block)
             continue
         records: list[Record] = []
+        skipped: list[Skipped] = []
         for name in block:
-            mine = prepare_case(load(name), segmenters, settings)
-            records.extend(mine)
-            yield len(mine)
-        write_shard(path, records)
+            prepared = _prepare_named(name, load, segmenters, settings, on_error)
+            records.extend(prepared.records)
+            skipped.extend(prepared.skipped)
+            yield len(prepared.records)
+        write_shard(path, records, [asdict(row) for row in skipped])
 
 
-def _check_fingerprint(out: Path, names: Sequence[str], segmenters: Sequence[str], settings: Settings) -> None:
+def _prepare_named(
+    name: str,
+    load: Callable[[str], LabelledImage],
+    segmenters: Sequence[Segmenter],
+    settings: Settings,
+    on_error: Literal["stop", "skip"],
+) -> Prepared:
+    try:
+        item = load(name)
+    except InputError as error:
+        if on_error == "stop":
+            raise
+        return Prepared([], [Skipped(name, "", f"{UNREADABLE}: {error}")])
+    return prepare_image(item, segmenters, settings)
+
+
+def _check_fingerprint(
+    out: Path,
+    names: Sequence[str],
+    segmenters: Sequence[str],
+    settings: Settings,
+    origin: Mapping[str, object] | None,
+) -> None:
     """Keep a resumed run from mixing two preparations in one folder."""
-    text = json.dumps({"cases": list(names), "segmenters": list(segmenters), "settings": asdict(settings)})
+    content = {"cases": list(names), "segmenters": list(segmenters), "settings": asdict(settings)}
+    text = json.dumps(content | ({"origin": origin} if origin else {}))
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = out / "fingerprint.txt"
     if not path.exists():
-        path.write_text(fingerprint + "\n")
+        part = path.with_name(path.name + ".part")
+        part.write_text(fingerprint + "\n")
+        part.replace(path)
     elif path.read_text().strip() != fingerprint:
         msg = f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
         raise InputError(msg)

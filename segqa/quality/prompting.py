@@ -1,10 +1,14 @@
-"""Boxes as a user would draw them: exact, a little off, and on the wrong place."""
+"""Prompts as a user would give them: boxes exact, a little off, on the wrong place or from a file; centre points."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from segqa.data.boxes import Box
+from segqa.data.types import Mask, PromptBox
 
 WRONG_IOU = 0.3
 """A box that overlaps the object's own less than this is a wrong box."""
@@ -35,3 +39,34 @@ def wrong_box(box: Box, *, height: int, width: int, rng: np.random.Generator) ->
         if candidate.area >= box.area / 8 and candidate.iou(box) < WRONG_IOU:
             return candidate
     return None
+
+
+def centre_point(mask: Mask) -> tuple[float, float]:
+    """Return `(x, y)` in the middle of the object's pixel that is nearest to its centroid; never beside the object.
+
+    Args:
+        mask: Not empty, shape `(H, W)`.
+    """
+    rows, columns = np.nonzero(mask)
+    nearest = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
+    return float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
+
+
+def match_boxes(prompts: Sequence[PromptBox], boxes: Sequence[Box], labels: Sequence[set[str]]) -> list[Box | None]:
+    """Return the prompt box of each object, one to one with the largest sum of overlaps; `None` where none is left.
+
+    Args:
+        prompts: Boxes of the case from a file; one with a label goes to an object of that label only.
+        boxes: Tight box of each object.
+        labels: What each object's label may be called: number and name.
+    """
+    overlap = np.zeros((len(boxes), len(prompts)))
+    for row, (box, names) in enumerate(zip(boxes, labels, strict=True)):
+        for column, prompt in enumerate(prompts):
+            if prompt.label is None or prompt.label in names:
+                overlap[row, column] = box.iou(prompt.box)
+    found: list[Box | None] = [None] * len(boxes)
+    for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+        if overlap[row, column] > 0:
+            found[row] = prompts[column].box
+    return found

@@ -1,0 +1,190 @@
+"""`segqa prepare`: images and references become training records, with the mistakes of real segmenters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa import console
+from segqa.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from segqa.prepared import PreparePlan
+    from segqa.segmenters.base import Segmenter
+
+
+def prepare(
+    images: Annotated[Path, typer.Argument(help="Images: a folder or file; or a whole data set.")],
+    truth: Annotated[
+        Path | None, typer.Argument(help="Reference masks; left out when the data set brings them.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; the same call goes on after a kill.")] = Path("prepared"),
+    segmenter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME=CHECKPOINT, repeatable; none: no segmenter. [default: litemedsam]"),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: masks that a model made already; repeatable.")
+    ] = None,
+    corruptions: Annotated[int, typer.Option(min=0, help="Spoilt references per object.")] = 0,
+    box_jitter: Annotated[
+        list[float] | None,
+        typer.Option(min=0, max=1, help="Share of the side that a box's edges move; repeatable. [default: 0.1 0.25]"),
+    ] = None,
+    wrong_boxes: Annotated[int, typer.Option(min=0, help="Boxes on a wrong place, per object.")] = 1,
+    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO.", exists=True)] = None,
+    points: Annotated[bool, typer.Option("--points", help="Also prompt with the object's centre point.")] = False,
+    layout: Annotated[str, typer.Option(help="How the data set lies on the disk; see the docs.")] = "auto",
+    groups: Annotated[Path | None, typer.Option(help="JSON of case -> patient or volume.", exists=True)] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set. [default: its folder's]")] = None,
+    min_side: Annotated[int, typer.Option(min=1, help="Leave out objects with a smaller box, in pixels.")] = 16,
+    max_objects: Annotated[int, typer.Option(min=1, help="Objects of one image at most, drawn at random.")] = 8,
+    max_cases: Annotated[int | None, typer.Option(min=1, help="Take only so many cases, evenly spaced.")] = None,
+    components: Annotated[bool, typer.Option("--components", help="Large parts of a label are objects too.")] = False,
+    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
+    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
+    nan: Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")] = "error",
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="skip: a case that cannot be read becomes a row; exit with 4.")
+    ] = "stop",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Half precision: about twice as fast, about 1 % of mask pixels differ.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+) -> None:
+    """Let segmenters make mistakes on labelled images, and keep them as training records for `segqa train`.
+
+    For example:
+
+    segqa prepare images masks --out prepared/mine
+
+    segqa prepare dataset --segmenter litemedsam --segmenter sam-vit-b=sam_vit_b_01ec64.pth --points
+
+    segqa prepare images masks --predictions unet=results/unet --corruptions 2
+    """
+    from segqa.data.layouts.dataset import Finding
+    from segqa.prepared import Reading, plan_prepare, run_prepare
+    from segqa.quality.preparation import Settings
+
+    plan = plan_prepare(
+        images,
+        truth,
+        settings=Settings(
+            min_side=min_side,
+            max_objects=max_objects,
+            components=components,
+            jitters=_jitters(box_jitter),
+            wrong=wrong_boxes,
+            seed=seed,
+            points=points,
+            corruptions=corruptions,
+        ),
+        reading=Reading(window, nan, on_error),
+        layout=layout,
+        finding=Finding(axis=axis, allow_missing=allow_missing),
+        predictions=predictions or (),
+        boxes=boxes,
+        groups=groups,
+        name=dataset,
+        max_cases=max_cases,
+    )
+    specs = [spec for spec in segmenter or ["litemedsam"] if spec != "none"]
+    _announce(plan, components=components)
+    if dry_run:
+        console.result(_dry_text(plan, specs, out))
+        return
+    segmenters = _load_segmenters(specs, device=device, bfloat16=bfloat16, points=points)
+    origin = {"segmenters": specs, "bfloat16": bfloat16}
+    for _ in console.progress(
+        run_prepare(plan, segmenters, out, origin=origin), description="cases prepared", total=len(plan.cases)
+    ):
+        pass
+    _finish(plan, out)
+
+
+def _jitters(shares: list[float] | None) -> tuple[float, ...]:
+    """Return the shares of jittered boxes; `--box-jitter 0` asks for exact boxes only."""
+    from segqa.quality.preparation import Settings
+
+    return Settings().jitters if shares is None else tuple(share for share in shares if share > 0)
+
+
+def _announce(plan: PreparePlan, *, components: bool) -> None:
+    """Say on stderr what was found, and what the user should know about it."""
+    found = plan.dataset
+    console.note(f"layout {plan.layout}: {plan.why}")
+    console.note(f"{found.name}: {len(plan.cases)} of {len(found.cases)} cases are taken")
+    if found.empty_slices:
+        console.note(f"{found.empty_slices} slices without foreground are no cases")
+    if found.left_out:
+        console.warn(f"{len(found.left_out)} files or objects are left out; skipped.csv says why")
+    if found.split == "test":
+        console.warn(f"{found.name} is a test set by its dataset.json: measure on it, never train or tune on it")
+    if components and found.has_instances:
+        console.note("--components has no effect: each label is one object already")
+
+
+def _dry_text(plan: PreparePlan, specs: list[str], out: Path) -> str:
+    sources = [*specs, *(folder.name for folder in plan.predictions)]
+    groups = len({case.group for case in plan.cases.values()})
+    return f"{len(plan.cases)} cases in {groups} groups would be prepared with {', '.join(sources)} into {out}"
+
+
+def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: bool) -> list[Segmenter]:
+    """Load the segmenters, and refuse before the first image what they cannot do."""
+    if not specs:
+        return []
+    from segqa.quality.preparation import takes_points
+    from segqa.segmenters.registry import load_segmenter
+
+    place = device
+    if device == "auto":
+        from segqa.quality.torch_runner import choose_device
+
+        place = str(choose_device(device))
+    loaded = [load_segmenter(spec, device=place) for spec in specs]
+    names = [one.name for one in loaded]
+    if len(set(names)) < len(names):
+        msg = f"--segmenter {', '.join(names)}: each name can be used once; prepare into two folders instead"
+        raise InputError(msg)
+    if points and not any(takes_points(one) for one in loaded):
+        msg = f"--points: {', '.join(names)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
+        raise InputError(msg)
+    if bfloat16:
+        from segqa.quality.half_precision import HalfPrecision
+        from segqa.segmenters.prompted import PromptedModel
+
+        console.note("bfloat16: about 1 % of the mask pixels differ from full precision")
+        return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
+    return loaded
+
+
+def _finish(plan: PreparePlan, out: Path) -> None:
+    """Write the tables, print the summary, and end with 4 when a case could not be read."""
+    from segqa.output.tables import write_table
+    from segqa.prepared import RECORDS, SKIPPED, read_tables, summarise
+
+    records, skipped = read_tables(plan, out)
+    write_table(records, out / RECORDS, schema="segqa.records")
+    write_table(skipped, out / SKIPPED, schema="segqa.skipped")
+    objects = records.select("case", "object").n_unique()
+    console.table(summarise(records), title=f"True Dice of {records.height} masks of {objects} objects in {out}")
+    if skipped.height:
+        console.note(f"{skipped.height} rows in {out / SKIPPED} say what was left out and why")
+    n_failed = _count_failed(skipped)
+    if n_failed:
+        console.warn(f"{n_failed} cases could not be read; see {out / SKIPPED}")
+        raise typer.Exit(ExitCode.PARTIAL)
+
+
+def _count_failed(skipped: pl.DataFrame) -> int:
+    from segqa.quality.preparation import UNREADABLE
+
+    return int(skipped["reason"].str.starts_with(UNREADABLE).sum())

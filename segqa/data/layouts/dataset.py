@@ -1,0 +1,197 @@
+"""What every layout is read into: labelled cases, and what had to be left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from segqa.data.cases import find_cases
+from segqa.data.checks import check_same_size
+from segqa.data.files import show_name
+from segqa.data.images import read_image
+from segqa.data.intensities import NanPolicy
+from segqa.data.masks import read_mask
+from segqa.data.types import Image, LabelMap, Mask, PromptBox, Source
+from segqa.errors import InputError
+
+TRUTH = "truth"
+"""Name of the reference where a finder of cases asks for a model's."""
+
+_SLICE = re.compile(r"([^_]+)_.*s\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class TrueObject:
+    """One object of a case whose layout knows instances; objects may overlap."""
+
+    name: str
+    value: int
+    """Class, as predicted label maps have it."""
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The reference of one case."""
+
+    labels: LabelMap
+    """Classes, or instances where `objects` is given; the smaller lies over the larger where they overlap."""
+    objects: tuple[TrueObject, ...] = ()
+    """The whole objects; empty where each label of the map is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCase:
+    """One image with its reference, not yet read."""
+
+    name: str
+    group: str
+    """Patient, volume, or whatever must not be on both sides of a split."""
+    image: Source
+    read_truth: Callable[[], Truth]
+    boxes: tuple[PromptBox, ...] = ()
+    """Prompt boxes that the data set brings along."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that is in the data set but not among its cases or records."""
+
+    case: str
+    reason: str
+    object: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """All labelled cases of one data set, in order of name."""
+
+    name: str
+    cases: tuple[LabelledCase, ...]
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """Name by class, as far as the data set tells."""
+    split: str | None = None
+    """`train`, `test` or another word of the data set's own description; binding."""
+    has_instances: bool = False
+    """Each label is one object already, whatever its parts."""
+    left_out: tuple[LeftOut, ...] = ()
+    empty_slices: int = 0
+    """Slices of volumes without foreground; they are no cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How files are looked for."""
+
+    axis: int = -1
+    """Slicing axis of volumes."""
+    allow_missing: bool = False
+    """Whether files without a partner are left out instead of refused."""
+
+
+def read_labelled(
+    case: LabelledCase, *, window: tuple[float, float] | None = None, nan: NanPolicy = "error"
+) -> tuple[Image, Truth]:
+    """Return image and reference of a case, of one size.
+
+    An image that its EXIF orientation turns away from the reference is taken as it is stored.
+
+    Raises:
+        InputError: A file cannot be read, or the sizes differ.
+    """
+    truth = case.read_truth()
+    picture = read_image(case.image, window=window, nan=nan)
+    size = truth.labels.shape
+    if "exif-rotated" in picture.warnings and picture.pixels.shape[1::-1] == size != picture.pixels.shape[:2]:
+        picture = read_image(case.image, window=window, nan=nan, orient=False)
+    check_same_size(picture.pixels.shape, size, case.image, case.image)
+    return cast(Image, picture.pixels), truth
+
+
+def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> Dataset:
+    """Return the data set of images and label maps that are paired by stem, volumes slice by slice.
+
+    Args:
+        images: A folder, or one file.
+        truth: The same of the references.
+        finding: How files are looked for.
+        name: The data set's name.
+
+    Raises:
+        InputError: Files without partner (unless allowed), or unreadable volumes.
+    """
+    found = find_cases(images, {TRUTH: truth}, allow_missing=finding.allow_missing, axis=finding.axis)
+    cases = [
+        LabelledCase(case.name, group_of(case.name), case.image, partial(read_label_map, case.masks[TRUTH]))
+        for case in found
+    ]
+    left_out = tuple(LeftOut(text.partition(" (")[0], f"without partner: {text}") for text in found.skipped)
+    return Dataset(name, tuple(cases), left_out=left_out, empty_slices=found.empty_slices)
+
+
+def find_pair(image: Path, truth: Path, finding: Finding, *, name: str, group: str | None = None) -> Dataset:
+    """Return the cases of one file and its reference, whatever their names: one, or the slices of a volume.
+
+    Raises:
+        InputError: A file is missing or unreadable.
+    """
+    found = find_labelled(image, truth, finding, name=name)
+    cases = []
+    for case in found.cases:
+        part = case.name.rpartition(":")[2] if case.image.slice_index is not None else ""
+        own = f"{name}:{part}" if part else name
+        cases.append(replace(case, name=own, group=group or group_of(own)))
+    return replace(found, cases=tuple(cases))
+
+
+def read_label_map(source: Source) -> Truth:
+    """Return the reference of a label map's file."""
+    return Truth(cast(LabelMap, read_mask(source).pixels))
+
+
+def group_of(case: str) -> str:
+    """Return the group that a case's name tells: slices of one volume belong together.
+
+    `volume:007` is of `volume`; an id that ends in `s` and digits (`patient001_frame01_s06`) is of what comes before
+    the first `_`; any other case is a group of its own.
+    """
+    stem, colon, _ = case.rpartition(":")
+    if colon:
+        return stem
+    match = _SLICE.fullmatch(case)
+    return match[1] if match else case
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        InputError: It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        msg = f"{show_name(path)}: cannot be read ({error.strerror or error})"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or replace it"
+        raise InputError(msg) from error
+
+
+def label_names(labels: Any) -> dict[int, str]:
+    """Return name by number for `{"1": "liver"}` and for nnU-Net's `{"liver": 1}`; the background is left out.
+
+    Regions (`{"whole": [1, 2]}`) and what is neither form are left out too: names are for reading only.
+    """
+    names: dict[int, str] = {}
+    for key, value in labels.items() if isinstance(labels, dict) else ():
+        if isinstance(value, int):
+            names[value] = str(key)
+        elif str(key).isdigit():
+            names[int(key)] = str(value)
+    return {number: name for number, name in sorted(names.items()) if number > 0}

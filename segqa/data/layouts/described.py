@@ -1,0 +1,71 @@
+"""segqa's own layout: `images/`, `masks/`, `dataset.json` and, where present, `groups.json` (id -> group)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from segqa.data.files import list_some, show_name
+from segqa.data.layouts.dataset import Dataset, Finding, find_labelled, label_names, read_json
+from segqa.errors import InputError
+
+
+def recognise(images: Path, truth: Path | None) -> str | None:
+    """Say why this is the layout; `None` when it is not."""
+    root = _root(images, truth)
+    if root is None:
+        return None
+    content = read_json(root / "dataset.json")
+    is_own = isinstance(content, dict) and ("mask_kind" in content or "split" in content)
+    return "images/, masks/ and a dataset.json with mask_kind or split" if is_own else None
+
+
+def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
+    """Return the data set; its name is the folder's.
+
+    Raises:
+        InputError: A folder is missing, files lack a partner, or a case lacks a group.
+    """
+    root = _root(images, truth)
+    if root is None:
+        msg = f"{images}: no folder with images/, masks/ and dataset.json; choose another --layout"
+        raise InputError(msg)
+    about = read_json(root / "dataset.json")
+    name = root.resolve().name
+    found = find_labelled(root / "images", root / "masks", finding, name=name)
+    if (root / "groups.json").is_file():
+        found = with_groups(found, root / "groups.json")
+    return replace(
+        found,
+        labels=label_names(about.get("labels")),
+        split=None if about.get("split") is None else str(about["split"]),
+        has_instances=about.get("mask_kind") == "instance",
+    )
+
+
+def with_groups(dataset: Dataset, path: Path) -> Dataset:
+    """Return the data set with the groups of a file: a JSON object of case (or volume) -> group.
+
+    Raises:
+        InputError: A case is not in it: a guess could put look-alikes on both sides of a split.
+    """
+    groups = read_json(path)
+    if not isinstance(groups, dict):
+        msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
+        raise InputError(msg)
+    keys = [case.name if case.name in groups else case.name.rpartition(":")[0] for case in dataset.cases]
+    missing = [case.name for case, key in zip(dataset.cases, keys, strict=True) if key not in groups]
+    if missing:
+        msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
+        raise InputError(msg)
+    pairs = zip(dataset.cases, keys, strict=True)
+    return replace(dataset, cases=tuple(replace(case, group=str(groups[key])) for case, key in pairs))
+
+
+def _root(images: Path, truth: Path | None) -> Path | None:
+    """Return the data set's folder: given itself, or as its `images` and `masks`."""
+    root = images if truth is None else images.parent
+    if truth is not None and (images.name, truth.name) != ("images", "masks"):
+        return None
+    is_there = (root / "images").is_dir() and (root / "masks").is_dir() and (root / "dataset.json").is_file()
+    return root if is_there else None

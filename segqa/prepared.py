@@ -1,0 +1,254 @@
+"""What `segqa prepare` does: a labelled data set and segmenters in, shards and two tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import polars as pl
+
+from segqa.data.boxes import read_boxes
+from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, read_labelled
+from segqa.data.layouts.described import with_groups
+from segqa.data.layouts.registry import LAYOUTS, choose_layout
+from segqa.data.masks import read_mask
+from segqa.data.types import LabelMap, PromptBox, Source
+from segqa.errors import InputError
+from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
+from segqa.quality.records import read_rows, read_skipped
+from segqa.segmenters.precomputed import PredictionFolder, open_predictions
+
+if TYPE_CHECKING:
+    from segqa.data.intensities import NanPolicy
+    from segqa.segmenters.base import Segmenter
+
+RECORD_SCHEMA: dict[str, pl.DataType] = {
+    **dict.fromkeys(("case", "group", "dataset", "split", "label", "object", "source", "prompt"), pl.String()),
+    **dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Int64()),
+    **dict.fromkeys(("true_dice", "true_hd_px", "true_hd95_px", "true_jaccard", "confidence"), pl.Float64()),
+}
+"""One row per object, source and prompt; the box is in pixels of the image, half-open."""
+
+SKIPPED_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
+    ("case", "group", "dataset", "split", "label", "object", "source", "prompt", "reason"), pl.String()
+)
+"""One row for whatever was not made; empty cells mean all of it."""
+
+RECORDS, SKIPPED = "records.csv", "skipped.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files become pixels."""
+
+    window: tuple[float, float] | None = None
+    nan: NanPolicy = "error"
+    on_error: Literal["stop", "skip"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePlan:
+    """Everything that is known before the first image is read."""
+
+    dataset: Dataset
+    cases: Mapping[str, LabelledCase]
+    """The cases to prepare by name, in order."""
+    layout: str
+    why: str
+    settings: Settings
+    reading: Reading
+    predictions: tuple[PredictionFolder, ...] = ()
+    boxes: Mapping[str, tuple[PromptBox, ...]] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What the records depend on beside cases, segmenters and settings."""
+
+
+def plan_prepare(
+    images: Path,
+    truth: Path | None,
+    *,
+    settings: Settings,
+    reading: Reading,
+    layout: str = "auto",
+    finding: Finding | None = None,
+    predictions: Sequence[str] = (),
+    boxes: Path | None = None,
+    groups: Path | None = None,
+    name: str | None = None,
+    max_cases: int | None = None,
+) -> PreparePlan:
+    """Find everything and refuse what cannot work, before the first slow step.
+
+    Args:
+        images: Images, or a whole data set.
+        truth: References; `None` when the layout brings both.
+        settings: What is made of each object.
+        reading: How files become pixels.
+        layout: Name of a layout, or `auto`.
+        finding: How files are looked for.
+        predictions: `NAME=DIR` of models without prompts.
+        boxes: File of prompt boxes.
+        groups: JSON of case -> group.
+        name: The data set's name instead of the layout's.
+        max_cases: Take this many, evenly spaced over the sorted names.
+
+    Raises:
+        InputError: A path is missing, no layout fits, files lack a partner, two cases have one name, or a case lacks a
+            prediction.
+    """
+    chosen, why = choose_layout(images, truth, wanted=layout)
+    dataset = LAYOUTS[chosen].read(images, truth, finding or Finding())
+    if name is not None:
+        dataset = replace(dataset, name=name)
+    if groups is not None:
+        dataset = with_groups(dataset, groups)
+    cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
+    if len(cases) < len(dataset.cases):
+        msg = f"{images}: {len(dataset.cases) - len(cases)} cases have the name of another; rename them"
+        raise InputError(msg)
+    if not cases:
+        msg = f"{images}: no case with a reference ({chosen}); nothing to prepare"
+        raise InputError(msg)
+    taken = {key: cases[key] for key in spread(list(cases), max_cases)}
+    folders = tuple(open_predictions(spec) for spec in predictions)
+    for folder in folders:
+        folder.check_complete(_file_key(folder, case) for case in taken.values())
+    given = read_boxes(boxes) if boxes is not None else {}
+    if boxes is not None and not any(key in given for key in taken):
+        msg = f"{boxes.name}: no box belongs to a case; cases are named such as {next(iter(taken))}"
+        raise InputError(msg)
+    dataset_facts = {"name": dataset.name, "groups": [case.group for case in taken.values()]}
+    origin = {
+        "dataset": dataset_facts,
+        "predictions": [folder.name for folder in folders],
+        "boxes": {key: [repr(box) for box in given[key]] for key in taken if key in given},
+        "reading": [reading.window, reading.nan],
+    }
+    if dataset.has_instances:
+        settings = replace(settings, components=False)
+    return PreparePlan(dataset, taken, chosen, why, settings, reading, folders, given, origin)
+
+
+def spread(names: Sequence[str], count: int | None) -> list[str]:
+    """Return `count` names evenly spaced from the first to the last; all when there are not more."""
+    if count is None or count >= len(names):
+        return list(names)
+    return [names[int(place)] for place in np.linspace(0, len(names) - 1, count).round()]
+
+
+def run_prepare(
+    plan: PreparePlan, segmenters: Sequence[Segmenter], out: Path, *, origin: Mapping[str, Any] | None = None
+) -> Iterator[int]:
+    """Write the shards that are missing and yield the number of records of each case.
+
+    Args:
+        plan: What to prepare.
+        segmenters: Who proposes masks.
+        out: Folder to write; the same call goes on where a killed one stopped.
+        origin: What else the records depend on, such as the precision.
+
+    Raises:
+        InputError: The folder holds another preparation, or a file cannot be read.
+    """
+    yield from prepare_shards(
+        list(plan.cases),
+        partial(load_case, plan),
+        segmenters,
+        out,
+        settings=plan.settings,
+        origin={**plan.origin, **(origin or {})},
+        on_error=plan.reading.on_error,
+    )
+
+
+def load_case(plan: PreparePlan, name: str) -> LabelledImage:
+    """Return the pixels of one case of the plan.
+
+    Raises:
+        InputError: A file cannot be read, or sizes differ.
+    """
+    case = plan.cases[name]
+    image, truth = read_labelled(case, window=plan.reading.window, nan=plan.reading.nan)
+    size = truth.labels.shape
+    return LabelledImage(
+        case=name,
+        group=case.group,
+        dataset=plan.dataset.name,
+        image=image,
+        truth=truth.labels,
+        predictions={folder.name: _read_prediction(folder, case, size) for folder in plan.predictions},
+        objects=truth.objects,
+        boxes=plan.boxes.get(name, case.boxes),
+        label_names=plan.dataset.labels,
+    )
+
+
+def _file_key(folder: PredictionFolder, case: LabelledCase) -> str:
+    """Return the stem of the file with a case's prediction: of a slice, that of its volume."""
+    if case.name in folder.files or case.image.slice_index is None:
+        return case.name
+    return case.name.rpartition(":")[0]
+
+
+def _read_prediction(folder: PredictionFolder, case: LabelledCase, size: tuple[int, ...]) -> LabelMap:
+    key = _file_key(folder, case)
+    if key == case.name:
+        return folder.read(key, size=(size[0], size[1]))
+    source = Source(folder.files[key], case.image.slice_index, case.image.axis)
+    labels = cast(LabelMap, read_mask(source).pixels)
+    if labels.shape != size:
+        msg = f"{source}: {labels.shape} where {size} was expected; predict at the image's size"
+        raise InputError(msg)
+    return labels
+
+
+def read_tables(plan: PreparePlan, out: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what the shards of a finished run hold, as `RECORD_SCHEMA`, and what was skipped, as `SKIPPED_SCHEMA`.
+
+    Raises:
+        InputError: A shard is damaged.
+    """
+    names = {str(value): name for value, name in plan.dataset.labels.items()}
+    common = {"dataset": plan.dataset.name, "split": plan.dataset.split}
+    records: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = [
+        {**common, "case": gone.case, "object": gone.object, "reason": gone.reason} for gone in plan.dataset.left_out
+    ]
+    for shard in sorted(out.glob("shard-*.safetensors")):
+        for row in read_rows(shard):
+            label = names.get(row["label"], row["label"])
+            shared = {key: row[key] for key in ("case", "group", "object")} | common | {"label": label}
+            records += [shared | _candidate_row(candidate) for candidate in row["candidates"]]
+        skipped += [row | common | {"label": names.get(row["label"], row["label"])} for row in read_skipped(shard)]
+    empty = dict.fromkeys(SKIPPED_SCHEMA, "")
+    return (
+        pl.DataFrame(records, schema=RECORD_SCHEMA),
+        pl.DataFrame([{key: (empty | row)[key] or None for key in empty} for row in skipped], schema=SKIPPED_SCHEMA),
+    )
+
+
+def _candidate_row(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    true = {"true_dice": "dice", "true_hd_px": "hd_px", "true_hd95_px": "hd95_px", "true_jaccard": "jaccard"}
+    plain = {key: candidate[key] for key in ("source", "prompt", "confidence")}
+    box: dict[str, Any] = candidate["image_box"]
+    return plain | box | {name: candidate[key] for name, key in true.items()}
+
+
+def summarise(records: pl.DataFrame) -> pl.DataFrame:
+    """Return, per source and prompt, how many masks there are, and mean and spread of their Dice."""
+    dice = pl.col("true_dice")
+    return (
+        records.group_by("source", "prompt", maintain_order=True)
+        .agg(
+            n=pl.len(),
+            mean_dice=dice.mean(),
+            sd_dice=dice.std(ddof=0),
+            p10_dice=dice.quantile(0.1, "linear"),
+            p90_dice=dice.quantile(0.9, "linear"),
+        )
+        .sort("source", "prompt")
+    )

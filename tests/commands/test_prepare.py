@@ -1,0 +1,264 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from segqa.commands import prepare as command
+from segqa.data.boxes import Box
+from segqa.errors import SegqaError
+from segqa.metrics import dice
+from segqa.quality.records import read_shard
+from segqa.segmenters import registry
+from segqa.segmenters.base import Segmentation
+
+
+class BoxFiller:
+    """Fills each box; a point gives a disc of 12 pixels around it."""
+
+    name = "filler"
+    takes_points = True
+
+    def __init__(self, fail_at=None):
+        self.calls = 0
+        self.fail_at = fail_at
+
+    def segment(self, image, prompts):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise RuntimeError("power cut")
+        masks = np.zeros((len(prompts), *image.shape[:2]), bool)
+        rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+        for mask, prompt in zip(masks, prompts, strict=True):
+            if prompt.box is not None:
+                mask[prompt.box.y0 : prompt.box.y1, prompt.box.x0 : prompt.box.x1] = True
+            for x, y, _ in prompt.points:
+                mask |= (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < 12**2
+        return Segmentation(masks, np.full(len(prompts), 0.5, np.float32))
+
+
+@pytest.fixture
+def filler(monkeypatch):
+    filler = BoxFiller()
+    monkeypatch.setattr(registry, "load_segmenter", lambda spec, *, device="cpu": filler)
+    return filler
+
+
+@pytest.fixture
+def call():
+    """Run the command alone: `call(images, truth, "--out", folder)`; errors of the user end in code 2."""
+    app = typer.Typer()
+    app.command()(command.prepare)
+
+    def invoke(*arguments):
+        outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if outcome.exception is not None and not isinstance(outcome.exception, (SystemExit, SegqaError)):
+            raise outcome.exception
+        return outcome
+
+    return invoke
+
+
+def draw(side, *boxes):
+    labels = np.zeros((side, side), np.uint8)
+    for label, (x0, y0, x1, y1) in enumerate(boxes, start=1):
+        labels[y0:y1, x0:x1] = label
+    return labels
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set in segqa's own layout: 5 images of two patients, one empty, one with a small object."""
+    root = tmp_path / "phantoms"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    truths = [
+        draw(64, (4, 6, 30, 40)),
+        draw(64, (10, 10, 40, 30), (5, 40, 60, 60)),
+        draw(64),
+        draw(64, (20, 20, 50, 50), (2, 2, 7, 9)),
+        draw(64, (30, 8, 56, 52)),
+    ]
+    for index, truth in enumerate(truths):
+        name = f"patient{index // 3}_s{index:02d}.png"
+        grey = (rng.integers(0, 60, truth.shape) + 100 * (truth > 0)).astype(np.uint8)
+        Image.fromarray(grey).save(root / "images" / name)
+        Image.fromarray(truth).save(root / "masks" / name)
+    about = {"labels": {"1": "liver", "2": "spleen"}, "mask_kind": "semantic", "split": "train"}
+    (root / "dataset.json").write_text(json.dumps(about))
+    return root
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_data_set_becomes_shards_and_a_table_with_the_true_metrics(data, filler, call, tmp_path):
+    result = call(data, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    row = table.filter(pl.col("case") == "patient0_s00", pl.col("prompt") == "exact", pl.col("source") == "filler")
+    assert row.select("group", "dataset", "split", "label", "object").row(0) == (
+        "patient0", "phantoms", "train", "liver", 1,
+    )  # fmt: skip
+    assert row.select("x0", "y0", "x1", "y1", "true_dice", "true_hd_px").row(0) == (4, 6, 30, 40, 1.0, 0.0)
+    records = [r for shard in sorted((tmp_path / "out").glob("shard-*")) for r in read_shard(shard)]
+    assert len(table) == sum(len(record.candidates) for record in records)
+
+
+def test_the_summary_gives_count_and_mean_of_each_source_and_prompt(data, filler, call, tmp_path):
+    result = call(data, "--out", tmp_path / "out")
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    jittered = table.filter(pl.col("source") == "filler", pl.col("prompt") == "jittered")
+    line = next(line for line in result.stdout.splitlines() if "filler" in line and "jittered" in line)
+    assert str(len(jittered)) in line
+    assert f"{jittered['true_dice'].mean():.4f}" in line
+
+
+def test_what_is_left_out_has_a_row_with_the_reason(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "out")
+
+    skipped = pl.read_csv(tmp_path / "out" / "skipped.csv")
+    reasons = dict(skipped.select("case", "reason").iter_rows())
+    assert reasons["patient0_s02"] == "no object in the reference"
+    assert reasons["patient1_s03"] == "too small: 5 x 7 px, at least 16 are needed"
+
+
+def test_a_run_that_broke_in_the_middle_ends_with_the_same_bytes(data, filler, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("segqa.quality.preparation.prepare_shards.__kwdefaults__", {
+        "cases_per_shard": 2, "origin": None, "on_error": "stop",
+    })  # fmt: skip
+    call(data, "--out", tmp_path / "whole")
+    filler.fail_at = filler.calls + 3
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        call(data, "--out", tmp_path / "broken")
+    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "broken").glob("shard-*")}
+    filler.calls = 0
+    filler.fail_at = None
+    call(data, "--out", tmp_path / "broken")
+
+    assert finished
+    assert all((tmp_path / "broken" / name).stat().st_mtime_ns == time for name, time in finished.items())
+    assert filler.calls == 2
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_another_call_into_the_same_folder_is_refused(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "out")
+
+    result = call(data, "--out", tmp_path / "out", "--min-side", 8)
+
+    assert isinstance(result.exception, SegqaError)
+    assert "choose another --out" in str(result.exception)
+
+
+def test_a_test_set_is_prepared_with_a_warning(data, filler, call, tmp_path):
+    about = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(about | {"split": "test"}))
+
+    result = call(data, "--out", tmp_path / "out")
+
+    assert "test set" in result.stderr
+    assert set(pl.read_csv(tmp_path / "out" / "records.csv")["split"]) == {"test"}
+
+
+def test_a_dry_run_writes_nothing_and_loads_no_segmenter(data, call, tmp_path):
+    result = call(data, "--out", tmp_path / "out", "--segmenter", "sam-vit-b=absent.pth", "--dry-run")
+
+    assert result.exit_code == 0
+    assert "5 cases in 2 groups" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_are_taken_evenly_over_the_sorted_names(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "out", "--max-cases", 2)
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    assert set(table["case"]) == {"patient0_s00", "patient1_s04"}
+
+
+def test_a_centre_point_is_judged_on_the_box_of_its_own_mask(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "out", "--points", "--max-cases", 1)
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    row = table.filter(pl.col("prompt") == "point").row(0, named=True)
+    truth = draw(64, (4, 6, 30, 40)) > 0
+    rows, columns = np.mgrid[:64, :64]
+    disc = (rows + 0.5 - 22.5) ** 2 + (columns + 0.5 - 16.5) ** 2 < 12**2
+    assert Box(row["x0"], row["y0"], row["x1"], row["y1"]) == Box.from_mask(disc)
+    assert row["true_dice"] == pytest.approx(dice(disc, truth))
+
+
+def test_points_need_a_segmenter_that_takes_them(data, filler, call, tmp_path):
+    filler.takes_points = False
+
+    result = call(data, "--out", tmp_path / "out", "--points")
+
+    assert "takes boxes only" in str(result.exception)
+
+
+def test_predictions_and_corruptions_are_sources_without_prompt(data, call, tmp_path):
+    result = call(
+        *(data, "--out", tmp_path / "out", "--segmenter", "none", "--corruptions", 2),
+        *("--predictions", f"unet={data / 'masks'}"),
+    )
+
+    assert result.exit_code == 0
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    assert set(table["source"]) == {"unet", "corruption", "otsu"}
+    assert (table.filter(pl.col("source") == "unet")["true_dice"] == 1).all()
+    assert len(table.filter(pl.col("source") == "corruption")) == 2 * len(table.filter(pl.col("source") == "unet"))
+
+
+def test_a_missing_prediction_is_named_before_any_work(data, call, tmp_path):
+    (tmp_path / "few").mkdir()
+    Image.fromarray(draw(64)).save(tmp_path / "few" / "patient0_s00.png")
+
+    result = call(data, "--out", tmp_path / "out", "--predictions", f"unet={tmp_path / 'few'}")
+
+    assert "unet: 4 cases have no prediction: patient0_s01" in str(result.exception)
+
+
+def test_boxes_of_a_file_are_prompts_and_one_outside_is_a_row(data, filler, call, tmp_path):
+    boxes = {"patient0_s00": [[2, 4, 33, 41]], "patient1_s04": [[200, 200, 240, 240]]}
+    (tmp_path / "boxes.json").write_text(json.dumps({"format": "xyxy", "boxes": boxes}))
+
+    call(data, "--out", tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("prompt") == "file")
+    assert table.select("case", "x0", "y0", "x1", "y1").rows() == [("patient0_s00", 2, 4, 33, 41)]
+    skipped = pl.read_csv(tmp_path / "out" / "skipped.csv").filter(pl.col("case") == "patient1_s04")
+    assert any("outside of the image" in reason for reason in skipped["reason"])
+
+
+def test_a_damaged_image_ends_the_run_or_becomes_a_row(data, filler, call, tmp_path):
+    (data / "images" / "patient1_s03.png").write_bytes(b"not an image")
+
+    stopped = call(data, "--out", tmp_path / "out")
+    skipped = call(data, "--out", tmp_path / "out", "--on-error", "skip")
+
+    assert "patient1_s03.png" in str(stopped.exception)
+    assert skipped.exit_code == 4
+    rows = pl.read_csv(tmp_path / "out" / "skipped.csv").filter(pl.col("case") == "patient1_s03")
+    assert rows["reason"][0].startswith("cannot be read: patient1_s03.png")
+    assert "patient1_s04" in set(pl.read_csv(tmp_path / "out" / "records.csv")["case"])
+
+
+def test_a_checkpoint_that_is_missing_or_holds_code_is_one_line(data, call, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("segment_anything")
+    torch.save({"code": print}, tmp_path / "code.pth")
+
+    missing = call(data, "--out", tmp_path / "out", "--segmenter", f"sam-vit-b={tmp_path / 'absent.pth'}")
+    unsafe = call(data, "--out", tmp_path / "out", "--segmenter", f"sam-vit-b={tmp_path / 'code.pth'}")
+
+    assert "absent.pth" in str(missing.exception)
+    assert "code.pth" in str(unsafe.exception)
+    assert not (tmp_path / "out").exists()
