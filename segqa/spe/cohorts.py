@@ -31,8 +31,8 @@ class Shrunk(NamedTuple):
     """One image and its masks on the canvas, with the label maps at their own size."""
 
     image: NDArray[np.uint8]
-    masks: dict[str, NDArray[np.bool_]]
-    """Masks `(L, SIDE, SIDE)` by model."""
+    masks: dict[str, NDArray[np.uint8]]
+    """Packed masks `(L, SIDE, SIDE / 8)` by model: many models of many images are kept at a time."""
     label_maps: dict[str, NDArray[np.int32]]
 
 
@@ -121,7 +121,7 @@ def read_predicted(
     _check_labels(labels, seen, truth)
     canvas = np.stack([row.image for row in rows])
     _check_content(canvas, images)
-    packed = {model: np.packbits([row.masks[model] for row in rows], axis=-1) for model in predictions}
+    packed = {model: np.stack([row.masks[model] for row in rows]) for model in predictions}
     for position, label in enumerate(labels):
         if not any(masks[:, position].any() for masks in packed.values()):
             msg = f"label {label}: no foreground in any prediction for {images}; nothing can be estimated from that"
@@ -161,7 +161,7 @@ def _read_row(case: Case, labels: Sequence[int]) -> Shrunk:
     loaded = read_case(case)
     maps = {model: picture.pixels.astype(np.int32) for model, picture in loaded.masks.items()}
     masks = {
-        model: np.stack([shrink_mask(each == label) for label in labels])
+        model: np.packbits([shrink_mask(each == label) for label in labels], axis=-1)
         for model, each in maps.items()
         if model != TRUTH
     }
