@@ -121,6 +121,9 @@ def plan_prepare(
     if boxes is not None and not any(key in given for key in taken):
         msg = f"{boxes.name}: no box belongs to a case; cases are named such as {next(iter(taken))}"
         raise InputError(msg)
+    if folders and 0 in dataset.labels:
+        msg = f"--predictions: class 0 ({dataset.labels[0]}) is the background of a label map; renumber the categories"
+        raise InputError(msg)
     dataset_facts = {"name": dataset.name, "groups": [case.group for case in taken.values()]}
     origin = {
         "dataset": dataset_facts,

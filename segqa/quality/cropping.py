@@ -55,7 +55,8 @@ def make_record(item: LabelledImage, thing: Target, place: Box, proposals: Seque
     size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
     labels = np.zeros((window.height, window.width), dtype=np.uint8)
     crop = item.truth[window.y0 : window.y1, window.x0 : window.x1]
-    others = [label for label in np.unique(crop[crop > 0]) if str(label) != thing.label][:250]
+    mine = None if item.objects else thing.value  # a part of a label is no other object than the label
+    others = [label for label in np.unique(crop[crop > 0]) if label != mine][:250]
     for value, label in enumerate(others, start=OWN + 1):
         labels[crop == label] = value
     own = thing.truth[window.y0 : window.y1, window.x0 : window.x1]

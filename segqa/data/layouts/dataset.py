@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from segqa.data.cases import find_cases
 from segqa.data.checks import check_same_size
-from segqa.data.files import show_name
+from segqa.data.files import list_some, show_name
 from segqa.data.images import read_image
 from segqa.data.intensities import NanPolicy
 from segqa.data.masks import read_mask
@@ -43,6 +45,15 @@ class Truth:
     """Classes, or instances where `objects` is given; the smaller lies over the larger where they overlap."""
     objects: tuple[TrueObject, ...] = ()
     """The whole objects; empty where each label of the map is one."""
+
+    @classmethod
+    def of_objects(cls, objects: Sequence[TrueObject], *, height: int, width: int) -> Truth:
+        """Return the reference of objects that may overlap."""
+        labels = np.zeros((height, width), np.int32)
+        order = sorted(range(len(objects)), key=lambda index: -int(objects[index].mask.sum()))
+        for index in order:
+            labels[objects[index].mask] = index + 1
+        return cls(labels, tuple(objects))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,16 @@ class Dataset:
     left_out: tuple[LeftOut, ...] = ()
     empty_slices: int = 0
     """Slices of volumes without foreground; they are no cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An entry of a list of files."""
+
+    case: str
+    image: Path
+    truth: Path | None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +153,31 @@ def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> 
     ]
     left_out = tuple(LeftOut(text.partition(" (")[0], f"without partner: {text}") for text in found.skipped)
     return Dataset(name, tuple(cases), left_out=left_out, empty_slices=found.empty_slices)
+
+
+def find_pairs(pairs: Iterable[Pair], finding: Finding, *, name: str) -> Dataset:
+    """Return the data set of a list of files.
+
+    Raises:
+        InputError: Files are missing (unless allowed; all in one line) or unreadable.
+    """
+    cases: list[LabelledCase] = []
+    left_out: list[LeftOut] = []
+    empty_slices = 0
+    for pair in pairs:
+        absent = [str(path) for path in (pair.image, pair.truth) if path is None or not path.exists()]
+        if absent:
+            reason = "no reference is named" if pair.truth is None else f"no such file: {', '.join(absent)}"
+            left_out.append(LeftOut(pair.case, reason))
+            continue
+        found = find_pair(pair.image, cast(Path, pair.truth), finding, name=pair.case, group=pair.group)
+        cases += found.cases
+        empty_slices += found.empty_slices
+    if left_out and not finding.allow_missing:
+        some = list_some([f"{gone.case} ({gone.reason})" for gone in left_out], limit=3)
+        msg = f"{name}: {len(left_out)} cases lack a file: {some}; correct the list or use --allow-missing"
+        raise InputError(msg)
+    return Dataset(name, tuple(cases), left_out=tuple(left_out), empty_slices=empty_slices)
 
 
 def find_pair(image: Path, truth: Path, finding: Finding, *, name: str, group: str | None = None) -> Dataset:

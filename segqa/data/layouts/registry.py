@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segqa.data.layouts import described, folders
+from segqa.data.layouts import coco, decathlon, described, folders, manifest, medsam_npz, nnunet, sa_med2d
 from segqa.data.layouts.dataset import Dataset, Finding
 from segqa.errors import InputError
 
@@ -21,6 +21,12 @@ class Layout:
 
 
 LAYOUTS = {
+    "manifest": Layout(manifest.recognise, manifest.read),
+    "coco": Layout(coco.recognise, coco.read),
+    "nnunet": Layout(nnunet.recognise, nnunet.read),
+    "decathlon": Layout(decathlon.recognise, decathlon.read),
+    "medsam-npz": Layout(medsam_npz.recognise, medsam_npz.read),
+    "sa-med2d": Layout(sa_med2d.recognise, sa_med2d.read),
     "segqa": Layout(described.recognise, described.read),
     "folders": Layout(folders.recognise, folders.read),
 }

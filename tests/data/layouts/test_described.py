@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from segqa.data.layouts.dataset import Finding, read_labelled
+from segqa.data.layouts.registry import LAYOUTS, choose_layout
+from segqa.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path, draw):
+    root = tmp_path / "hearts"
+    for name in ("patient1_frame1_s03", "patient1_frame2_s04", "free"):
+        draw(root / "images" / f"{name}.png", (0, 0, 9, 9))
+        draw(root / "masks" / f"{name}.png", (2, 3, 20, 21), (25, 5, 39, 25))
+    about = {"mask_kind": "semantic", "split": "test", "labels": {"1": "left", "2": "right"}}
+    (root / "dataset.json").write_text(json.dumps(about))
+    return root
+
+
+def read(root):
+    name, _ = choose_layout(root, None)
+    assert name == "segqa"
+    return LAYOUTS[name].read(root, None, Finding())
+
+
+def test_name_split_and_labels_are_those_of_the_description(root):
+    dataset = read(root)
+
+    assert (dataset.name, dataset.split, dataset.labels) == ("hearts", "test", {1: "left", 2: "right"})
+
+
+def test_slices_of_one_patient_are_one_group_without_a_file_of_groups(root):
+    assert {case.name: case.group for case in read(root).cases} == {
+        "free": "free",
+        "patient1_frame1_s03": "patient1",
+        "patient1_frame2_s04": "patient1",
+    }
+
+
+def test_groups_come_from_their_file_and_none_may_lack(root):
+    groups = {"free": "a", "patient1_frame1_s03": "a", "patient1_frame2_s04": "b"}
+    (root / "groups.json").write_text(json.dumps(groups))
+    assert [case.group for case in read(root).cases] == ["a", "a", "b"]
+
+    del groups["free"]
+    (root / "groups.json").write_text(json.dumps(groups))
+    with pytest.raises(InputError, match=r"groups.json: 1 cases have no group: free; add them"):
+        read(root)
+
+
+def test_a_case_reads_as_image_and_reference(root, draw):
+    image, truth = read_labelled(read(root).cases[0])
+
+    assert image.shape == (30, 40, 3)
+    assert (truth.labels == draw(root / "x.npy", (2, 3, 20, 21), (25, 5, 39, 25))).all()
+
+
+def test_images_and_masks_given_apart_are_recognised_too(root):
+    assert choose_layout(root / "images", root / "masks")[0] == "segqa"
+
+
+def test_every_real_data_set_is_read(shared_data):
+    for folder in sorted(shared_data.iterdir()):
+        if not (folder / "images").is_dir():
+            continue
+        dataset = read(folder)
+        assert dataset.name == folder.name
+        assert dataset.split in ("train", "test", "fixture")
+        assert len(dataset.cases) == len(list((folder / "images").iterdir()))
