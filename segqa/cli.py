@@ -14,9 +14,14 @@ from segqa.commands.benchmark import benchmark
 from segqa.commands.demo import demo
 from segqa.commands.evaluate import evaluate
 from segqa.commands.flag import flag
+from segqa.commands.prepare import prepare
 from segqa.commands.rank import rank
+from segqa.commands.report import report
 from segqa.commands.score import score
+from segqa.commands.spe_estimate import spe_estimate
+from segqa.commands.spe_fit import spe_fit
 from segqa.commands.train import train
+from segqa.commands.weights import app as weights
 from segqa.config import load_defaults
 from segqa.errors import ExitCode, SegqaError
 
@@ -64,8 +69,9 @@ def segqa(
     context.default_map = load_defaults(context, Path.cwd())
 
 
-for command in (demo, score, flag, evaluate, rank, benchmark, train):
+for command in (demo, score, flag, evaluate, rank, benchmark, report, prepare, train, spe_fit, spe_estimate):
     app.command()(command)
+app.add_typer(weights, name="weights")
 
 
 def main() -> None:

@@ -300,8 +300,7 @@ def import_checkpoint(path: Path, name: str, out: Path | None = None) -> Path:
     metadata = _describe_import(known, path)
     if name in layouts.EVANYSEG_BACKBONES:
         state = layouts.convert_evanyseg(name, state)
-        heads = dict.fromkeys(key.split(".")[1] for key in state if key.startswith("heads."))
-        metadata |= {"backbone": layouts.EVANYSEG_BACKBONES[name], "heads": ",".join(heads)}
+        metadata |= _describe_evaluator(layouts.EVANYSEG_BACKBONES[name], state, known)
     _write(target, state, metadata)
     return target
 
@@ -316,6 +315,18 @@ def _describe_import(known: Checkpoint, path: Path) -> dict[str, str]:
         "paper": known.paper,
         "notice": known.notice,
     }
+
+
+def _describe_evaluator(backbone: str, state: Mapping[str, torch.Tensor], known: Checkpoint) -> dict[str, str]:
+    """Return what `segqa score --weights` needs to know: the paper's ψ, linear heads without bounds."""
+    from dataclasses import asdict
+
+    from segqa.quality.checkpoints import metadata
+    from segqa.quality.preprocessing import EVANYSEG
+
+    heads = dict.fromkeys(key.split(".")[1] for key in state if key.startswith("heads."))
+    spec = {"profile": asdict(EVANYSEG), "backbone": backbone, "heads": list(heads), "bounded": False, "compare": False}
+    return metadata(spec, {"licence": known.licence, "paper": known.paper})
 
 
 def _write(target: Path, state: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import pickle
 from importlib.util import find_spec
@@ -283,8 +284,8 @@ def numbered_resnet101(torch, state, pixels):
     [("evanyseg-vit-b", hugging_face_vit, 200), ("evanyseg-resnet101", numbered_resnet101, 626)],
 )
 def test_an_imported_evanyseg_gives_the_scores_of_the_original_layout(name, original, count, tmp_path, torch):
-    timm = pytest.importorskip("timm")
-    from safetensors.torch import load_file
+    pytest.importorskip("timm")
+    from segqa.quality.storage import load_network
 
     state = generate_state(torch, name)
     assert len(state) == count
@@ -294,21 +295,16 @@ def test_an_imported_evanyseg_gives_the_scores_of_the_original_layout(name, orig
                 value *= 0.2  # a random residual branch must not let the sum explode
     torch.save(state, tmp_path / "official.pth")
 
-    converted = load_file(import_checkpoint(tmp_path / "official.pth", name, tmp_path / "out.safetensors"))
+    network = load_network(import_checkpoint(tmp_path / "official.pth", name, tmp_path / "out.safetensors"))
 
-    backbone = timm.create_model(EVANYSEG_BACKBONES[name], num_classes=0).eval()
-    backbone.load_state_dict(
-        {key.removeprefix("backbone."): value for key, value in converted.items() if key[0] == "b"}
-    )
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        scores = torch.nn.functional.linear(
-            backbone(pixels), converted["heads.dice.weight"], converted["heads.dice.bias"]
-        )
+        scores = network(pixels).scores
         expected = original(torch, state, pixels)
     assert expected.std() > 1e-3
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
-    assert weights.read_metadata(tmp_path / "out.safetensors")["backbone"] == EVANYSEG_BACKBONES[name]
+    assert network.spec.backbone == EVANYSEG_BACKBONES[name]
+    assert network.spec.profile.name == "evanyseg"
 
 
 def test_the_second_head_of_evanyseg_is_taken_along(tmp_path, torch):
@@ -320,4 +316,4 @@ def test_the_second_head_of_evanyseg_is_taken_along(tmp_path, torch):
     written = import_checkpoint(tmp_path / "two.pth", "evanyseg-vit-b", tmp_path / "out.safetensors")
 
     assert (load_file(written)["heads.hd.weight"] == state["hd_classifier.weight"]).all()
-    assert weights.read_metadata(written)["heads"] == "dice,hd"
+    assert json.loads(weights.read_metadata(written)["spec"])["heads"] == ["dice", "hd"]

@@ -27,6 +27,7 @@ def train(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Data set to validate on instead of held-out groups; repeatable.")
     ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, as the data allow it.")] = "not stated",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
@@ -58,6 +59,6 @@ def train(
     counts = library.counts()
     console.note(f"{sum(counts.values())} records of {len(counts)} data sets, {len(library.validation)} to validate")
     trainer = Trainer(library.training, library.validation, chosen.spec, plan, mixture=chosen.mixture, initial=initial)
-    for progress in train_to_file(trainer, out, recipe=recipe, counts=counts, resume=resume):
+    for progress in train_to_file(trainer, out, recipe=recipe, counts=counts, licence=licence, resume=resume):
         console.note(progress.line(plan.examples))
     console.result(f"{out} and {out.with_suffix('.onnx')} written")

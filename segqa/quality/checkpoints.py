@@ -37,7 +37,12 @@ class CheckpointInfo:
 def metadata(spec: dict[str, Any], card: dict[str, Any], folds: dict[str, Any] | None = None) -> dict[str, str]:
     """Return the metadata block of a weights file."""
     blocks = {"spec": spec, "card": card, "folds": folds or {}}
-    return {"format": FORMAT, "version": str(VERSION)} | {name: json.dumps(block) for name, block in blocks.items()}
+    licence = {"licence": str(card.get("licence", "not stated"))}
+    return (
+        {"format": FORMAT, "version": str(VERSION)}
+        | licence
+        | {name: json.dumps(block) for name, block in blocks.items()}
+    )
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -64,4 +69,8 @@ def read_info(path: Path) -> CheckpointInfo:
             f"'{VERSION}'; these are not weights of a quality network of this segqa"
         )
         raise InputError(msg)
-    return CheckpointInfo(path, *(json.loads(values[name]) for name in ("spec", "card", "folds")))
+    try:
+        return CheckpointInfo(path, *(json.loads(values[name]) for name in ("spec", "card", "folds")))
+    except (KeyError, ValueError) as error:
+        msg = f"{path}: does not say which network it holds ({error}); the file is damaged, get it again"
+        raise InputError(msg) from error

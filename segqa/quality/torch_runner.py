@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from segqa.errors import InputError
-from segqa.quality.training import load_network
+from segqa.quality.storage import load_network
 
 
 class TorchRunner:

@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
 from segqa.errors import InputError
-from segqa.quality.checkpoints import metadata, read_info
-from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
 from segqa.quality.records import Record
 from segqa.quality.sampling import Example, Mixture, Sampler
+from segqa.quality.storage import load_network, save_network
 
 DICE_BINS = 10
 
@@ -333,7 +331,13 @@ def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict
 
 
 def train_to_file(
-    trainer: Trainer, out: Path, *, recipe: str, counts: dict[str, int], resume: bool = False
+    trainer: Trainer,
+    out: Path,
+    *,
+    recipe: str,
+    counts: dict[str, int],
+    licence: str = "not stated",
+    resume: bool = False,
 ) -> Iterator[Progress]:
     """Train, keep the state beside the weights, write weights and graph at the end; yield the progress.
 
@@ -342,6 +346,7 @@ def train_to_file(
         out: The weights file; the state is `NAME.state` beside it and is removed at the end.
         recipe: Name, for the card.
         counts: Records by data set, for the card.
+        licence: Of the weights, for the card.
         resume: Go on from the state, if there is one.
 
     Raises:
@@ -357,6 +362,7 @@ def train_to_file(
         last = progress.validation or last
         yield progress
     card = {
+        "licence": licence,
         "recipe": recipe,
         "plan": asdict(trainer.plan),
         "records": counts,
@@ -365,42 +371,3 @@ def train_to_file(
     }
     trainer.save_weights(out, card)
     state.unlink(missing_ok=True)
-
-
-def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
-    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it."""
-    network = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)
-    state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    folds = export_graph(network, path.with_suffix(".onnx"))
-    part = path.with_name(path.name + ".part")
-    save_file(state, part, metadata=metadata(network.spec.to_dict(), card, folds))
-    part.replace(path)
-
-
-def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
-    """Return the network of a weights file in single precision, in evaluation mode.
-
-    Args:
-        path: A file of `segqa train` or `segqa weights import`.
-        spec: Refuse a file of another layout; by default what the file says.
-
-    Raises:
-        InputError: When the file is damaged or its tensors do not fit.
-    """
-    network = QualityNetwork(spec or NetworkSpec.from_dict(read_info(path).spec))
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
-    kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}
-    try:
-        network.load_state_dict(state | kept)
-    except RuntimeError as error:
-        msg = f"{path}: its tensors do not fit {network.spec.backbone}: {' '.join(str(error).split())[:300]}"
-        raise InputError(msg) from error
-    broken = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        msg = f"{path}: {len(broken)} tensors are not finite (first: {broken[0]}); the file is damaged, get it again"
-        raise InputError(msg)
-    return network.eval()

@@ -1,0 +1,54 @@
+"""Quality networks on disk: tensors in half precision, spec and card in one file, the graph beside it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from segqa.errors import InputError
+from segqa.quality.checkpoints import metadata, read_info
+from segqa.quality.export import export_graph
+from segqa.quality.network import NetworkSpec, QualityNetwork
+
+
+def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
+    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it."""
+    network = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    folds = export_graph(network, path.with_suffix(".onnx"))
+    part = path.with_name(path.name + ".part")
+    save_file(state, part, metadata=metadata(network.spec.to_dict(), card, folds))
+    part.replace(path)
+
+
+def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
+    """Return the network of a weights file in single precision, in evaluation mode.
+
+    Args:
+        path: A file of `segqa train` or `segqa weights import`.
+        spec: Refuse a file of another layout; by default what the file says.
+
+    Raises:
+        InputError: When the file is damaged or its tensors do not fit.
+    """
+    network = QualityNetwork(spec or NetworkSpec.from_dict(read_info(path).spec))
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    try:
+        network.load_state_dict(state | kept)
+    except RuntimeError as error:
+        msg = f"{path}: its tensors do not fit {network.spec.backbone}: {' '.join(str(error).split())[:300]}"
+        raise InputError(msg) from error
+    broken = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        msg = f"{path}: {len(broken)} tensors are not finite (first: {broken[0]}); the file is damaged, get it again"
+        raise InputError(msg)
+    return network.eval()
