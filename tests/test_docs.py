@@ -1,0 +1,55 @@
+"""The documentation says what the program does: each command is in it, and its pages are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def load_generator():
+    spec = importlib.util.spec_from_file_location("make_cli_reference", DOCS / "make_cli_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands() -> dict[str, object]:
+    import typer
+
+    from segqa.cli import app
+
+    return typer.main.get_command(app).commands
+
+
+def test_the_reference_of_the_commands_is_up_to_date():
+    assert load_generator().render() == (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_every_command_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in commands() if f"segqa {name}" not in readme] == []
+
+
+def test_every_command_has_an_example_in_its_help():
+    texts = {name: command.help or "" for name, command in commands().items() if not hasattr(command, "commands")}
+    assert [name for name, text in texts.items() if f"\nsegqa {name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / "weights").glob("*.md")]))
+def test_links_between_pages_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_column_of_the_scores_is_documented():
+    from segqa.schema import SCORE_COLUMNS
+
+    text = (DOCS / "reference" / "formats.md").read_text(encoding="utf-8")
+    assert [column for column in SCORE_COLUMNS if f"`{column}`" not in text] == []
