@@ -1,0 +1,102 @@
+"""`segqa report`: the scores as one page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa import console
+from segqa.commands.results import DEFAULT_SCORES, ScoresArgument
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from segqa.output.report import Key, Pictures
+    from segqa.quality.scoring import Reading
+
+DEFAULT_REPORT = Path("segqa/report.html")
+
+
+def report(
+    scores: ScoresArgument = DEFAULT_SCORES,
+    images: Annotated[Path | None, typer.Option(help="Images that were scored: a folder, or one file.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks that were scored; sub-folders are models.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes that were scored with.")] = None,
+    output: Annotated[Path, typer.Option("--output", "--out", help="HTML file to write.")] = DEFAULT_REPORT,
+    limit: Annotated[int, typer.Option(min=1, max=5000, help="Show so many of the worst objects.")] = 500,
+    error_maps: Annotated[
+        bool, typer.Option("--error-maps", help="Also show where each mask is likely wrong; needs PyTorch.")
+    ] = False,
+    weights: Annotated[str, typer.Option(help="Evaluator of the error maps.")] = "evaluator-lite0",
+    objects: Annotated[
+        Literal["labels", "components"], typer.Option(help="What was an object where there were no boxes.")
+    ] = "labels",
+    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
+    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
+) -> None:
+    """Write a page with summary, models and the worst objects: one HTML file that opens from disk.
+
+    With --images and --masks it shows each object; give the options that `segqa score` was given. Without them it
+    is a table. All objects are counted, the worst are shown.
+
+    For example:
+
+    segqa report --images images --masks masks --boxes boxes.json
+
+    segqa report segqa/scores.csv --output report.html --limit 100
+    """
+    from segqa.output import tables
+    from segqa.output.report import render_report, worst_first
+    from segqa.quality.scoring import Reading
+
+    if (images is None) != (masks is None):
+        msg = "--images and --masks belong together: give both for pictures, or none for a table"
+        raise InputError(msg)
+    if error_maps and images is None:
+        msg = "--error-maps needs the pictures: give --images and --masks"
+        raise InputError(msg)
+    frame = tables.read_scores(scores)
+    pictures: dict[Key, Pictures] = {}
+    if images is not None and masks is not None:
+        reading = Reading(objects=objects, window=window)
+        shown = worst_first(frame, limit)
+        judge = weights if error_maps else None
+        pictures = _draw(shown, images, masks, boxes, reading=reading, axis=axis, weights=judge)
+    page = render_report(frame, pictures=pictures, limit=limit, source=scores.name).encode()
+    tables.write_whole(output, lambda file: file.write(page))
+    console.note(f"{min(limit, frame.height)} of {frame.height} objects shown, {len(page) / 1e6:.1f} MB")
+    console.result(str(output))
+
+
+def _draw(
+    shown: pl.DataFrame,
+    images: Path,
+    masks: Path,
+    boxes: Path | None,
+    *,
+    reading: Reading,
+    axis: int,
+    weights: str | None,
+) -> dict[Key, Pictures]:
+    from segqa.data.boxes import read_boxes
+    from segqa.data.cases import find_cases
+    from segqa.output.overlays import load_judge
+    from segqa.output.report import draw_pictures
+    from segqa.weights import find_weights
+
+    for path in (images, masks):
+        if not path.exists():
+            msg = f"{path}: no such file or folder; give the paths that were scored"
+            raise InputError(msg)
+    network = None if weights is None else load_judge(find_weights(weights))
+    known = None if boxes is None else read_boxes(boxes)
+    cases = find_cases(images, masks, boxes=known, allow_missing=True, axis=axis)
+    drawn = draw_pictures(shown, cases, reading, network=network)
+    pictures = dict(console.progress(drawn, description="pictures drawn", total=shown.height))
+    lost = shown.height - len(pictures)
+    if lost:
+        console.warn(f"{lost} of {shown.height} objects have no picture; were all options of `segqa score` given?")
+    return pictures
