@@ -21,6 +21,7 @@ def train(
     heads: Annotated[str, typer.Option(help="What to predict: dice, or dice,hd95.")] = "dice",
     size: Annotated[int | None, typer.Option(help="Side of the input, in pixels. [default: the recipe's]")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Examples shown in all.")] = 100_000,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="End after so many, in mid-schedule.")] = None,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     initial: Annotated[Path | None, typer.Option(help="Weights file to start from.", exists=True)] = None,
@@ -59,6 +60,9 @@ def train(
     counts = library.counts()
     console.note(f"{sum(counts.values())} records of {len(counts)} data sets, {len(library.validation)} to validate")
     trainer = Trainer(library.training, library.validation, chosen.spec, plan, mixture=chosen.mixture, initial=initial)
-    for progress in train_to_file(trainer, out, recipe=recipe, counts=counts, licence=licence, resume=resume):
+    steps = train_to_file(
+        trainer, out, recipe=recipe, counts=counts, licence=licence, resume=resume, stop_after=stop_after
+    )
+    for progress in steps:
         console.note(progress.line(plan.examples))
     console.result(f"{out} and {out.with_suffix('.onnx')} written")

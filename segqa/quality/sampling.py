@@ -36,11 +36,11 @@ class Mixture:
     """Masks of segmenters, corrupted further."""
     wrong: float = 0.12
     """Masks of a wrong box."""
-    swapped: float = 0.05
+    swapped: float = 0.08
     """The mask of another object."""
-    empty: float = 0.015
+    empty: float = 0.025
     whole_box: float = 0.025
-    reference: float = 0.02
+    reference: float = 0.05
     """The reference itself: Dice 1."""
     turn: bool = True
     """Quarter turns and mirrors."""

@@ -135,14 +135,17 @@ class Trainer:
         self.histogram = torch.ones(DICE_BINS)
         self.curve: list[dict[str, Any]] = []
 
-    def run(self, *, report_every: int = 2048, validate_every: int = 20_000) -> Iterator[Progress]:
-        """Train until the plan is done, and yield how it goes; the caller saves when it likes."""
+    def run(
+        self, *, report_every: int = 2048, validate_every: int = 20_000, stop_after: int | None = None
+    ) -> Iterator[Progress]:
+        """Train until the plan is done, or so many examples, and yield how it goes; the caller saves when it likes."""
+        end = min(stop_after or self.plan.examples, self.plan.examples)
         start, first, since, total, n_batches = time.monotonic(), self.done, self.done, 0.0, 0
-        for inputs, targets, truth in self._batches():
+        for inputs, targets, truth in self._batches(end):
             total += self._step(inputs, targets, truth)
             n_batches += 1
             self.done += len(inputs)
-            finished = self.plan.examples - self.done < self.plan.batch_size
+            finished = end - self.done < self.plan.batch_size
             if self.done // report_every > since // report_every or finished:
                 checks = self.validate() if _passes(since, self.done, validate_every) or finished else None
                 since = self.done
@@ -151,8 +154,8 @@ class Trainer:
                 total, n_batches = 0.0, 0
                 yield progress
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        indices = range(self.done, self.plan.examples)
+    def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        indices = range(self.done, end)
         data = Subset(_Examples(self.sampler), indices)
         yield from DataLoader(
             data,
@@ -338,6 +341,7 @@ def train_to_file(
     counts: dict[str, int],
     licence: str = "not stated",
     resume: bool = False,
+    stop_after: int | None = None,
 ) -> Iterator[Progress]:
     """Train, keep the state beside the weights, write weights and graph at the end; yield the progress.
 
@@ -348,6 +352,7 @@ def train_to_file(
         counts: Records by data set, for the card.
         licence: Of the weights, for the card.
         resume: Go on from the state, if there is one.
+        stop_after: End after so many examples, in the middle of the plan's schedule.
 
     Raises:
         InputError: The state is of another plan.
@@ -357,7 +362,7 @@ def train_to_file(
     if resume and state.exists():
         trainer.load_state(state)
     last: dict[str, float] = {}
-    for progress in trainer.run():
+    for progress in trainer.run(stop_after=stop_after):
         trainer.save_state(state)
         last = progress.validation or last
         yield progress
@@ -365,6 +370,8 @@ def train_to_file(
         "licence": licence,
         "recipe": recipe,
         "plan": asdict(trainer.plan),
+        "mixture": asdict(trainer.mixture),
+        "examples": trainer.done,
         "records": counts,
         "validation": last,
         "curve": trainer.curve,
