@@ -23,5 +23,5 @@ done
 
 # Phase 1 is stopped in mid-schedule: its averaged weights are what phase 2 starts from, at the full input size.
 segqa train "$prepared" --out "$prepared/phase1.safetensors" --size 128 --examples 100000 --stop-after 53248
-segqa train "$prepared" --out weights/evaluator-lite0.safetensors --size 160 --examples 28000 --learning-rate 6e-4 \
+segqa train "$prepared" --out weights/evaluator-lite0.safetensors --size 160 --examples 45000 --learning-rate 6e-4 \
   --initial "$prepared/phase1.safetensors" --seed 1 --licence "CC BY-NC-SA 4.0, research only"
