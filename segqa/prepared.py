@@ -157,6 +157,8 @@ def run_prepare(
     Raises:
         InputError: The folder holds another preparation, or a file cannot be read.
     """
+    for half_written in out.glob(".*.part"):
+        half_written.unlink()
     yield from prepare_shards(
         list(plan.cases),
         partial(load_case, plan),

@@ -117,12 +117,11 @@ def prepare_image(item: LabelledImage, segmenters: Sequence[Segmenter], settings
         skipped.append(Skipped(item.case, item.group, "no object in the reference"))
     requests = _requests(item, targets, settings, rng, skipped)
     proposals = _propose(item, requests, segmenters)
-    # A stream of its own: corruptions change nothing about the boxes drawn above.
-    spoiling = np.random.default_rng([*stream, 1])
     records = []
-    for target in targets:
+    for number, target in enumerate(targets, start=1):
         mine = [proposal for owner, proposal in proposals if owner is target]
-        mine += _without_prompt(item, target, settings, spoiling)
+        # A stream of its own: how many corruptions there are changes nothing else.
+        mine += _without_prompt(item, target, settings, np.random.default_rng([*stream, number]))
         near = [proposal for proposal in mine if proposal.prompt not in _APART]
         if near:
             records.append(make_record(item, target, target.box, near, settings.side))

