@@ -39,13 +39,16 @@ def load_runner(
 
     Raises:
         MissingExtraError: PyTorch is needed and not installed.
-        InputError: The weights and the graph do not belong together, or the device is not there.
+        InputError: The weights and the graph do not belong together, or the device is not there or not the runtime's.
     """
     graph = weights.with_suffix(".onnx")
     if runtime == "auto":
         wants_gpu = device not in ("auto", "cpu") or (device == "auto" and _has_gpu())
         runtime = "torch" if wants_gpu or not graph.is_file() else "onnx"
     if runtime == "onnx":
+        if device not in ("auto", "cpu"):
+            msg = f"--device {device}: ONNX Runtime computes on the CPU here; use --runtime torch, or --device cpu"
+            raise InputError(msg)
         if not graph.is_file():
             msg = f"{graph}: no graph beside the weights; use --runtime torch, or train with this segqa to get one"
             raise InputError(msg)
@@ -91,10 +94,10 @@ class OnnxRunner:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        tensors = fold_norms(tensors, read_info(weights).folds)
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
-        options.add_external_initializers(list(tensors), values)
         try:
+            tensors = fold_norms(tensors, read_info(weights).folds)
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
+            options.add_external_initializers(list(tensors), values)
             self._session: Any = onnxruntime.InferenceSession(
                 graph.read_bytes(), options, providers=["CPUExecutionProvider"]
             )
@@ -114,9 +117,7 @@ def _single(tensor: NDArray[Any]) -> NDArray[Any]:
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
 
-def fold_norms(
-    tensors: dict[str, NDArray[Any]], folds: dict[str, dict[str, Any]]
-) -> dict[str, NDArray[Any]]:
+def fold_norms(tensors: dict[str, NDArray[Any]], folds: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """Return the tensors with every batch norm multiplied into the convolution before it.
 
     Args:

@@ -50,10 +50,13 @@ class ScorePlan:
     def key(self) -> str:
         """Return what a resumed run must share with the killed one: options, weights and input files."""
         files = {source.path for case in self.cases for source in (case.image, *case.masks.values())}
-        inputs = [path for path in files if path.is_file()]
-        options = asdict(self.reading) | {"paths": [str(path) for path in self.paths]}
-        boxes = self.paths[2:]
-        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *boxes])
+        folders = [path.rglob("*") if path.is_dir() else [path] for path in sorted(files)]  # a DICOM series is a folder
+        inputs = [path for found in folders for path in found if path.is_file()]
+        # The axis: slices along another one have the same names.
+        axes = sorted({source.axis for case in self.cases for source in (case.image, *case.masks.values())})
+        options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
+        options["runner"] = self.evaluator.runner.name
+        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *self.paths[2:]])
 
 
 def plan_score(

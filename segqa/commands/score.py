@@ -62,7 +62,12 @@ def score(
     from segqa.scores import plan_score, run_score, to_table
 
     start = time.monotonic()
-    target = _target(output, file_format, overwrite=overwrite or resume)
+    target = output or DEFAULT_SCORES
+    check_output(target, file_format)
+    journal = target.with_name(f".{target.name}.journal")
+    if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
+        msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
+        raise InputError(msg)
     chosen = parse_labels(labels)
     reading = Reading(None if chosen is None else tuple(chosen), objects, window, nan, on_error)
     plan = plan_score(
@@ -81,7 +86,6 @@ def score(
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
         return
-    journal = target.with_name(f".{target.name}.journal")
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     title = f"Predicted quality of {table.height} objects"
@@ -89,16 +93,6 @@ def score(
     journal.unlink(missing_ok=True)
     _record(table, plan, target, time.monotonic() - start)
     _finish(table)
-
-
-def _target(output: Path | None, file_format: Format, *, overwrite: bool) -> Path:
-    """Return where the table goes; only segqa's own default file is replaced without being told."""
-    target = output or DEFAULT_SCORES
-    check_output(target, file_format)
-    if output is not None and output.exists() and not overwrite:
-        msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
-        raise InputError(msg)
-    return target
 
 
 def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:

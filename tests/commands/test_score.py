@@ -1,0 +1,312 @@
+import gzip
+import json
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image as PillowImage
+
+from segqa.data.masks import write_mask
+from segqa.output.tables import read_scores
+from segqa.phantoms import write_demo
+from segqa.schema import SCORE_COLUMNS
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """A folder `demo` in the working directory, so that what the command leaves behind is seen."""
+    monkeypatch.chdir(tmp_path)
+    write_demo(tmp_path / "demo", n_cases=2)
+    return tmp_path / "demo"
+
+
+@pytest.fixture
+def score(run, tiny_weights):
+    def invoke(*arguments):
+        return run("score", *arguments, "--weights", tiny_weights, "--device", "cpu", "--workers", 1)
+
+    return invoke
+
+
+def left_behind(folder):
+    """Return the files that the command has made, hidden ones too."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "demo" not in path.relative_to(folder).parts
+    )
+
+
+def assert_refused(result, folder, *words):
+    """Exit code 2, one line on stderr, nothing on stdout and no file."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+    assert left_behind(folder) == []
+
+
+def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):
+    result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json")
+    assert result.exit_code == 0
+    assert "Predicted quality of 18 objects" in result.stdout
+    assert "2 cases, models: average, careful, careless" in result.stderr
+    assert left_behind(tmp_path) == ["segqa/scores.csv", "segqa/scores.run.json"]
+    table = read_scores(tmp_path / "segqa/scores.csv")
+    assert table.columns == list(SCORE_COLUMNS)
+    assert table.height == 18
+    assert table["box_source"].unique().to_list() == ["file"]
+
+
+def test_the_record_tells_what_was_run_with_what_on_how_much(score, demo, tmp_path, tiny_weights):
+    import hashlib
+
+    assert score("demo/images", "demo/masks", "--labels", "1,3").exit_code == 0
+    record = json.loads((tmp_path / "segqa/scores.run.json").read_text())
+    assert record["weights"] == {
+        "name": "tiny",
+        "sha256": hashlib.sha256(tiny_weights.read_bytes()).hexdigest(),
+        "licence": "Apache-2.0",
+    }
+    assert record["options"]["labels"] == [1, 3]
+    assert record["options"]["paths"] == ["demo/images", "demo/masks"]
+    assert record["device"].startswith("onnxruntime ")
+    assert record["counts"] == {"read": 12, "scored": 12, "warned": record["counts"]["warned"], "failed": 0}
+    assert record["seconds"] > 0
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "jsonl"])
+def test_what_is_printed_for_machines_is_the_whole_table(score, demo, tmp_path, file_format):
+    result = score("demo/images", "demo/masks", "--format", file_format)
+    (tmp_path / f"printed.{file_format}").write_text(result.stdout)
+    assert read_scores(tmp_path / f"printed.{file_format}").equals(read_scores(tmp_path / "segqa/scores.csv"))
+
+
+def test_scores_can_go_to_a_named_file_of_any_format(score, demo, tmp_path):
+    assert score("demo/images", "demo/masks", "--output", "deep/mine.parquet").exit_code == 0
+    assert left_behind(tmp_path) == ["deep/mine.parquet", "deep/mine.run.json"]
+    assert pl.read_parquet(tmp_path / "deep/mine.parquet").height == 18
+
+
+def test_a_named_file_is_never_replaced_unless_told(score, demo, tmp_path):
+    (tmp_path / "mine.csv").write_text("precious")
+    for more in ((), ("--resume",), ("--dry-run",)):
+        result = score("demo/images", "demo/masks", "--output", "mine.csv", *more)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("error: mine.csv: exists; ")
+        assert (tmp_path / "mine.csv").read_text() == "precious"
+    assert score("demo/images", "demo/masks", "--output", "mine.csv", "--overwrite").exit_code == 0
+    assert read_scores(tmp_path / "mine.csv").height == 18
+
+
+def test_the_default_file_is_replaced_and_the_same_again(score, demo, tmp_path):
+    contents = []
+    for _ in range(2):
+        assert score("demo/images", "demo/masks").exit_code == 0
+        contents.append((tmp_path / "segqa/scores.csv").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_dry_run_says_what_would_be_scored_and_writes_nothing(score, demo, tmp_path):
+    result = score("demo/images", "demo/masks", "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout == "2 cases would be scored into segqa/scores.csv\n"
+    assert left_behind(tmp_path) == []
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(score, demo, tmp_path, monkeypatch):
+    from segqa import scores
+
+    assert score("demo/images", "demo/masks").exit_code == 0
+    whole = (tmp_path / "segqa/scores.csv").read_bytes()
+    (tmp_path / "segqa/scores.csv").unlink()
+    original = scores.score_cases
+
+    def dying(*arguments, **options):
+        yield next(original(*arguments, **options))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scores, "score_cases", dying)
+        result = score("demo/images", "demo/masks")
+    assert result.exit_code == 130
+    assert not (tmp_path / "segqa/scores.csv").exists()
+    assert (tmp_path / "segqa/.scores.csv.journal").exists()
+    refused = score("demo/images", "demo/masks", "--resume", "--labels", "1")
+    assert refused.exit_code == 2
+    assert "journal is of a run with other options" in refused.stderr
+    assert score("demo/images", "demo/masks", "--resume").exit_code == 0
+    assert (tmp_path / "segqa/scores.csv").read_bytes() == whole
+    assert not (tmp_path / "segqa/.scores.csv.journal").exists()
+
+
+def test_boxes_change_the_scores(score, demo, tmp_path):
+    assert score("demo/images", "demo/masks", "--output", "without.csv").exit_code == 0
+    assert score("demo/images", "demo/masks", "--output", "with.csv", "--boxes", "demo/boxes.json").exit_code == 0
+    without, with_boxes = (read_scores(tmp_path / name) for name in ("without.csv", "with.csv"))
+    assert not without["predicted_dice"].equals(with_boxes["predicted_dice"])
+
+
+def test_one_image_and_one_mask_can_be_given(score, demo):
+    result = score("demo/images/phantom_01.png", "demo/masks/careful/phantom_01.png", "--format", "json")
+    assert result.exit_code == 0
+    assert {row["case"] for row in json.loads(result.stdout)["rows"]} == {"phantom_01"}
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def as_jpeg(path):
+    PillowImage.open(path).save(path.with_suffix(".jpg"))
+    path.unlink()
+
+
+def colourful(path):
+    pixels = np.zeros((256, 256, 3), np.uint8)
+    pixels[:100, :, 0], pixels[100:, :, 1] = 200, 90
+    PillowImage.fromarray(pixels).save(path)
+
+
+def object_array(path):
+    with path.open("wb") as file:
+        np.save(file, np.array([{}], dtype=object))
+
+
+IMAGE, MASK = "demo/images/phantom_02.png", "demo/masks/average/phantom_02.png"
+
+BROKEN = {
+    "missing mask": (MASK, lambda path: path.unlink(), "--allow-missing"),
+    "missing image": (IMAGE, lambda path: path.unlink(), "--allow-missing"),
+    "truncated image": (IMAGE, truncate, "phantom_02.png"),
+    "truncated mask": (MASK, truncate, "phantom_02.png"),
+    "empty image": (IMAGE, lambda path: path.write_bytes(b""), "phantom_02.png"),
+    "empty mask": (MASK, lambda path: path.write_bytes(b""), "phantom_02.png"),
+    "page of an error": (IMAGE, lambda path: path.write_text("<html>404</html>"), "phantom_02.png"),
+    "git lfs pointer": (IMAGE, lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "LFS"),
+    "other size": (MASK, lambda path: write_mask(path, np.ones((9, 12), np.int32)), "12 x 9"),
+    "transposed": (MASK, lambda path: write_mask(path, np.ones((12, 9), np.int32)), "phantom_02.png"),
+    "jpeg mask": (MASK, as_jpeg, "JPEG mask"),
+    "colour mask": (MASK, colourful, "colour mask"),
+    "object array": (MASK, object_array, "phantom_02.png"),
+    "half a gzip": (IMAGE, lambda path: path.write_bytes(gzip.compress(b"n" * 999)[:20]), "phantom_02.png"),
+}
+FOUND_WHILE_DECODING = {"truncated image", "truncated mask", "colour mask"}
+"""Their headers are whole: the run has begun, and its journal stays for `--resume`."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bad_file_ends_the_run_with_one_line(score, demo, tmp_path, name):
+    path, spoil, word = BROKEN[name]
+    spoil(tmp_path / path)
+    result = score("demo/images", "demo/masks")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert word in lines[0]
+    assert "phantom_02" in lines[0]
+    begun = name in FOUND_WHILE_DECODING
+    assert len(result.stderr.splitlines()) == 1 + begun  # the note on what is scored
+    assert left_behind(tmp_path) == (["segqa/.scores.csv.journal"] if begun else [])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bad_file_is_a_row_with_its_reason_when_errors_are_skipped(score, demo, tmp_path, name):
+    path, spoil, _ = BROKEN[name]
+    spoil(tmp_path / path)
+    result = score("demo/images", "demo/masks", "--on-error", "skip")
+    assert result.exit_code == 4
+    assert "could not be scored; see `reason`" in result.stderr
+    assert left_behind(tmp_path) == ["segqa/scores.csv", "segqa/scores.run.json"]
+    table = read_scores(tmp_path / "segqa/scores.csv")
+    failed = table.filter(status="error")
+    assert failed.height == (3 if path == IMAGE else 1)  # an image costs all its models
+    assert failed["predicted_dice"].null_count() == failed.height
+    assert failed["reason"].str.contains("phantom_02").all()
+    assert table.filter(case="phantom_01").height == 9  # nobody else pays
+    assert (table.filter(case="phantom_01")["status"] != "error").all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", "demo/masks"], ["nowhere: no such file or folder"]),
+        (["demo/images", "nowhere"], ["nowhere: no such file or folder"]),
+        (["demo/images", "demo/masks", "--boxes", "nowhere.json"], ["nowhere.json: no such file"]),
+        (["demo/images", "demo/masks", "--labels", "liver"], ["--labels liver: numbers such as 1,3"]),
+        (["demo/images", "demo/masks", "--output", "scores.xlsx"], ["scores.xlsx"]),
+        (["demo/images", "demo/masks", "--runtime", "onnx", "--device", "cuda"], ["--device cuda"]),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line(run, demo, tmp_path, tiny_weights, arguments, words):
+    assert_refused(run("score", *arguments, "--weights", tiny_weights), tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ({"phantom_01": [[10, 10, 5, 5]]}, ["phantom_01", "no area"]),
+        ({"phantom_01": [[0.1, 0.1, 0.5, 0.5]]}, ["phantom_01", "normalised"]),
+        ({"phantom_01": [["a", 1, 2, 3]]}, ["phantom_01"]),
+        ({"other": [[1, 1, 20, 20]]}, ["no box belongs to an image"]),
+    ],
+)
+def test_bad_boxes_are_refused_before_anything_is_scored(score, demo, tmp_path, boxes, words):
+    (demo / "boxes.json").write_text(json.dumps(boxes))
+    assert_refused(score("demo/images", "demo/masks", "--boxes", "demo/boxes.json"), tmp_path, *words)
+
+
+def test_boxes_that_are_no_json_are_refused(score, demo, tmp_path):
+    (demo / "boxes.json").write_text("{")
+    assert_refused(score("demo/images", "demo/masks", "--boxes", "demo/boxes.json"), tmp_path, "boxes.json")
+
+
+def test_an_empty_folder_is_refused(score, demo, tmp_path):
+    os.mkdir("empty")  # noqa: PTH102
+    assert_refused(score("empty", "demo/masks"), tmp_path, "no pictures")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle"], ids=["empty", "pickle"])
+def test_bad_weights_are_refused(run, demo, tmp_path, content):
+    (demo / "weights.safetensors").write_bytes(content)
+    result = run("score", "demo/images", "demo/masks", "--weights", "demo/weights.safetensors")
+    assert_refused(result, tmp_path, "weights.safetensors")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_scored(score, demo, tmp_path):
+    (tmp_path / "demo/file").write_text("")
+    result = score("demo/images", "demo/masks", "--output", "demo/file/scores.csv")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "error: demo/file" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_remarks_are_counted_and_do_not_fail_the_run(score, demo, tmp_path):
+    write_mask(demo / "masks/average/phantom_01.png", np.zeros((256, 256), np.int32))
+    result = score("demo/images", "demo/masks")
+    assert result.exit_code == 0
+    assert "objects have a remark; see `reason`" in result.stderr
+    row = read_scores(tmp_path / "segqa/scores.csv").filter(case="phantom_01", model="average")
+    assert row["reason"].to_list() == ["empty-prediction"]
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (False, True)], ids=["0/1", "0/255", "bool"])
+def test_the_same_binary_mask_gives_the_same_bytes_however_it_is_stored(score, demo, tmp_path, values):
+    (demo / "one").mkdir()
+    (demo / "two").mkdir()
+    inside = np.asarray(PillowImage.open(demo / "truth/phantom_01.png")) == 1
+    write_mask(demo / "one/phantom_01.png", inside.astype(np.int32))
+    stored = np.array(values, dtype=bool if values[1] is True else np.uint8)[inside.astype(int)]
+    np.save(demo / "two/phantom_01.npy", stored)
+    rows = []
+    for folder in ("one", "two"):
+        result = score("demo/images/phantom_01.png", f"demo/{folder}", "--format", "json")
+        (row,) = json.loads(result.stdout)["rows"]
+        rows.append({name: value for name, value in row.items() if name != "model"})
+    assert rows[0] == rows[1]

@@ -1,0 +1,234 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from segqa.data.boxes import Box, read_boxes
+from segqa.data.cases import find_cases
+from segqa.data.masks import write_mask
+from segqa.errors import InputError
+from segqa.phantoms import MODELS, write_demo
+from segqa.quality.checkpoints import CheckpointInfo
+from segqa.quality.preprocessing import Profile, build_input, view_of
+from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, Reading, _map_in_order, score_case, score_cases, score_mask
+from segqa.schema import SCORE_COLUMNS
+
+
+class MeanOfMask:
+    """A runner whose scores can be told by hand: the mean of the mask channel, and a fixed distance."""
+
+    name = "mean of mask"
+
+    def __init__(self, n_heads, *, nan_above=2.0):
+        self.n_heads = n_heads
+        self.nan_above = nan_above
+        self.sizes = []
+
+    def run(self, inputs):
+        self.sizes.append(len(inputs))
+        scores = inputs[:, 3].mean(axis=(1, 2))
+        scores = np.where(scores > self.nan_above, np.nan, scores)
+        both = np.stack([scores, np.full(len(inputs), 0.25)], axis=1).astype(np.float32)
+        return both[:, : self.n_heads], np.zeros((len(inputs), 1), np.float32)
+
+
+def make_evaluator(path, *, heads=("dice",), **options):
+    runner = MeanOfMask(len(heads), **options)
+    return Evaluator(CheckpointInfo(path / "none.safetensors", {}, {}, {}), runner, Profile(size=32), heads)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    write_demo(tmp_path / "demo", n_cases=3)
+    return tmp_path / "demo"
+
+
+def demo_cases(demo, *, boxes=False, **options):
+    known = read_boxes(demo / "boxes.json") if boxes else None
+    return find_cases(demo / "images", demo / "masks", boxes=known, **options)
+
+
+def rows_of(cases, evaluator, **options):
+    return [row for rows in score_cases(cases, evaluator, **options) for row in rows]
+
+
+def test_every_object_of_every_model_has_one_row_in_order(demo, tmp_path):
+    cases = demo_cases(demo)
+    rows = rows_of(cases, make_evaluator(tmp_path))
+    keys = [(row["case"], row["model"], row["label"]) for row in rows]
+    expected = [
+        (case.name, model, str(label))
+        for case in cases
+        for model in case.masks
+        for label in np.unique(PillowImage.open(demo / "masks" / model / f"{case.name}.png"))
+        if label
+    ]
+    assert keys == expected
+    assert all(tuple(row) == SCORE_COLUMNS for row in rows)
+
+
+def test_rows_do_not_depend_on_the_number_of_workers(demo, tmp_path):
+    tables = [rows_of(demo_cases(demo), make_evaluator(tmp_path), workers=n) for n in (1, 2, 5)]
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_a_row_says_what_psi_and_the_network_say(demo, tmp_path):
+    cases = demo_cases(demo, boxes=True)
+    evaluator = make_evaluator(tmp_path)
+    row = score_case(cases[0], evaluator, Reading())[0]
+    image = np.asarray(PillowImage.open(demo / "images/phantom_01.png").convert("RGB"))
+    mask = np.asarray(PillowImage.open(demo / f"masks/{row['model']}/phantom_01.png")) == int(row["label"])
+    box = Box(row["x0"], row["y0"], row["x1"], row["y1"])
+    assert box == read_boxes(demo / "boxes.json")["phantom_01"][0].box
+    assert row["box_source"] == "file"
+    assert row["status"] == "ok"
+    assert row["reason"] is None
+    expected = float(build_input(image, mask, box, evaluator.profile)[3].mean())
+    assert row["predicted_dice"] == pytest.approx(expected)
+    assert row["predicted_dice"] == score_mask(image, mask, evaluator, box=box)
+
+
+def test_without_boxes_a_row_has_the_masks_own(demo, tmp_path):
+    row = rows_of(demo_cases(demo), make_evaluator(tmp_path))[0]
+    mask = np.asarray(PillowImage.open(demo / f"masks/{row['model']}/phantom_01.png")) == int(row["label"])
+    assert Box(row["x0"], row["y0"], row["x1"], row["y1"]) == Box.from_mask(mask)
+    assert row["box_source"] == "mask"
+
+
+def one_case(folder, image, mask, *, boxes=None):
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    PillowImage.fromarray(image).save(folder / "images/a.png")
+    write_mask(folder / "masks/a.png", mask)
+    known = None
+    if boxes is not None:
+        (folder / "boxes.json").write_text(json.dumps({"a": boxes}))
+        known = read_boxes(folder / "boxes.json")
+    return find_cases(folder / "images", folder / "masks", boxes=known)
+
+
+def test_an_empty_mask_is_scored_on_the_whole_image_with_a_remark(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, size=(30, 40), dtype=np.uint8)
+    cases = one_case(tmp_path, image, np.zeros((30, 40), np.int32))
+    (row,) = rows_of(cases, make_evaluator(tmp_path))
+    assert (row["x0"], row["y0"], row["x1"], row["y1"]) == (0, 0, 40, 30)
+    assert row["box_source"] == "image"
+    assert row["status"] == "warning"
+    assert row["reason"] == "empty-prediction"
+    assert row["predicted_dice"] == 0
+
+
+def test_a_constant_image_is_scored_with_a_remark(tmp_path):
+    mask = np.zeros((30, 40), np.int32)
+    mask[5:15, 5:20] = 1
+    (row,) = rows_of(one_case(tmp_path, np.full((30, 40), 7, np.uint8), mask), make_evaluator(tmp_path))
+    assert row["status"] == "warning"
+    assert row["reason"] == "constant-image"
+    assert row["predicted_dice"] > 0
+
+
+def test_a_missed_box_is_a_row_of_its_own(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[5:15, 5:15] = 1
+    image = np.random.default_rng(0).integers(0, 256, size=(60, 60), dtype=np.uint8)
+    rows = rows_of(one_case(tmp_path, image, mask, boxes=[[5, 5, 15, 15], [40, 40, 55, 55]]), make_evaluator(tmp_path))
+    assert [(row["object"], row["status"], row["reason"]) for row in rows] == [
+        ("1", "ok", None),
+        ("2", "warning", "empty-prediction"),
+    ]
+
+
+def test_labels_and_components_are_chosen(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[5:15, 5:15], mask[30:40, 5:15], mask[30:40, 40:50] = 1, 2, 2
+    image = np.random.default_rng(0).integers(0, 256, size=(60, 60), dtype=np.uint8)
+    cases, evaluator = one_case(tmp_path, image, mask), make_evaluator(tmp_path)
+
+    def labels(**reading):
+        return [row["label"] for row in rows_of(cases, evaluator, reading=Reading(**reading))]
+
+    assert labels() == ["1", "2"]
+    assert labels(labels=(2,)) == ["2"]
+    assert labels(objects="components") == ["1", "2", "2"]
+
+
+def test_a_score_that_is_not_finite_leaves_the_others_alone(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[5:20, 5:20], mask[40, 10:40] = 1, 2  # a full square and a thin line
+    image = np.random.default_rng(0).integers(0, 256, size=(60, 60), dtype=np.uint8)
+    cases = one_case(tmp_path, image, mask)
+    healthy = rows_of(cases, make_evaluator(tmp_path))
+    broken = rows_of(cases, make_evaluator(tmp_path, nan_above=0.2))
+    assert broken[0]["status"] == "error"
+    assert broken[0]["predicted_dice"] is None
+    assert broken[0]["reason"].startswith("the network gave no finite score")
+    assert broken[1] == healthy[1]
+
+
+def test_the_second_head_is_a_distance_in_pixels_of_the_image(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[10:30, 10:30] = 1
+    image = np.random.default_rng(0).integers(0, 256, size=(60, 60), dtype=np.uint8)
+    (row,) = rows_of(one_case(tmp_path, image, mask), make_evaluator(tmp_path, heads=("dice", "hd95")))
+    side = view_of(mask == 1, None, Profile(size=32)).width
+    assert row["predicted_hd95_px"] == pytest.approx(0.25 * np.hypot(side, side))
+
+
+def test_a_crowded_case_is_judged_in_bounded_batches(tmp_path):
+    mask = np.zeros((100, 200), np.int32)
+    for n in range(40):
+        mask[10 * (n // 10) : 10 * (n // 10) + 5, 20 * (n % 10) : 20 * (n % 10) + 9] = n + 1
+    evaluator = make_evaluator(tmp_path)
+    assert len(rows_of(one_case(tmp_path, np.zeros((100, 200), np.uint8), mask), evaluator)) == 40
+    assert evaluator.runner.sizes == [INPUTS_AT_ONCE, INPUTS_AT_ONCE, 40 - 2 * INPUTS_AT_ONCE]
+
+
+def test_a_broken_mask_stops_the_run_or_costs_its_own_model_only(demo, tmp_path):
+    path = demo / "masks/average/phantom_02.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    cases, evaluator = demo_cases(demo), make_evaluator(tmp_path)
+    with pytest.raises(InputError, match=r"phantom_02\.png"):
+        rows_of(cases, evaluator)
+    rows = rows_of(cases, evaluator, reading=Reading(on_error="skip"))
+    (failed,) = [row for row in rows if row["status"] == "error"]
+    assert (failed["case"], failed["model"], failed["predicted_dice"]) == ("phantom_02", "average", None)
+    assert "phantom_02.png" in failed["reason"]
+    assert {row["model"] for row in rows if row["case"] == "phantom_02" and row["status"] == "ok"} == {
+        "careful",
+        "careless",
+    }
+
+
+def test_a_broken_image_costs_every_model_of_its_case(demo, tmp_path):
+    path = demo / "images/phantom_02.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    rows = rows_of(demo_cases(demo), make_evaluator(tmp_path), reading=Reading(on_error="skip"))
+    assert [row["model"] for row in rows if row["status"] == "error"] == sorted(MODELS)
+
+
+def test_cases_are_read_as_they_are_needed():
+    begun = []
+
+    def cases():
+        for n in range(100):
+            begun.append(n)
+            yield n
+
+    results = _map_in_order(lambda n: n * n, cases(), workers=2)
+    assert next(results) == 0
+    assert len(begun) <= 5
+    assert list(results) == [n * n for n in range(1, 100)]
+
+
+def test_an_error_in_a_thread_reaches_the_caller_in_its_turn():
+    def work(n):
+        if n == 3:
+            raise InputError("third")
+        return n
+
+    results, seen = _map_in_order(work, range(10), workers=4), []
+    with pytest.raises(InputError, match="third"):
+        seen.extend(results)
+    results = _map_in_order(work, range(10), workers=4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
