@@ -32,7 +32,7 @@ def test_the_table_has_the_columns_of_the_schema_and_a_row_for_each_object(plan)
     assert dict(table.schema) == SCORE_SCHEMA
     assert table.height == 5 * 3 * 3
     assert table["predicted_dice"].is_between(0, 1).all()
-    assert table["predicted_dice"].n_unique() > 40  # the scores look at their inputs
+    assert table["predicted_dice"].n_unique() > 20  # the scores look at their inputs
 
 
 def test_the_table_does_not_depend_on_the_number_of_workers(plan):
