@@ -63,8 +63,17 @@ class PreparePlan:
     reading: Reading
     predictions: tuple[PredictionFolder, ...] = ()
     boxes: Mapping[str, tuple[PromptBox, ...]] = field(default_factory=dict)
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    """What the records depend on beside cases, segmenters and settings."""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Return what the records depend on beside cases, segmenters and settings."""
+        return {
+            "dataset": self.dataset.name,
+            "groups": [case.group for case in self.cases.values()],
+            "predictions": [folder.name for folder in self.predictions],
+            "boxes": repr(self.boxes),
+            "reading": [self.reading.window, self.reading.nan],
+        }
 
 
 def plan_prepare(
@@ -86,7 +95,7 @@ def plan_prepare(
     Args:
         images: Images, or a whole data set.
         truth: References; `None` when the layout brings both.
-        settings: What is made of each object.
+        settings: What is made of each object; `components` is dropped where each label is one object already.
         reading: How files become pixels.
         layout: Name of a layout, or `auto`.
         finding: How files are looked for.
@@ -102,38 +111,58 @@ def plan_prepare(
     """
     chosen, why = choose_layout(images, truth, wanted=layout)
     dataset = LAYOUTS[chosen].read(images, truth, finding or Finding())
-    if name is not None:
-        dataset = replace(dataset, name=name)
+    dataset = replace(dataset, name=name or dataset.name)
     if groups is not None:
         dataset = with_groups(dataset, groups)
+    cases = _take_cases(dataset, images, max_cases)
+    if dataset.has_instances:
+        settings = replace(settings, components=False)
+    folders = _open_folders(predictions, cases, dataset)
+    return PreparePlan(dataset, cases, chosen, why, settings, reading, folders, _own_boxes(boxes, cases))
+
+
+def _take_cases(dataset: Dataset, images: Path, max_cases: int | None) -> dict[str, LabelledCase]:
     cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
     if len(cases) < len(dataset.cases):
         msg = f"{images}: {len(dataset.cases) - len(cases)} cases have the name of another; rename them"
         raise InputError(msg)
     if not cases:
-        msg = f"{images}: no case with a reference ({chosen}); nothing to prepare"
+        msg = f"{images}: no case with a reference; nothing to prepare"
         raise InputError(msg)
-    taken = {key: cases[key] for key in spread(list(cases), max_cases)}
+    return {key: cases[key] for key in spread(list(cases), max_cases)}
+
+
+def _open_folders(
+    predictions: Sequence[str], cases: Mapping[str, LabelledCase], dataset: Dataset
+) -> tuple[PredictionFolder, ...]:
     folders = tuple(open_predictions(spec) for spec in predictions)
     for folder in folders:
-        folder.check_complete(_file_key(folder, case) for case in taken.values())
-    given = read_boxes(boxes) if boxes is not None else {}
-    if boxes is not None and not any(key in given for key in taken):
-        msg = f"{boxes.name}: no box belongs to a case; cases are named such as {next(iter(taken))}"
+        folder.check_complete(_file_key(folder, case) for case in cases.values())
+    if len({folder.name for folder in folders}) < len(folders):
+        msg = f"--predictions: {', '.join(folder.name for folder in folders)}: give each a name of its own"
         raise InputError(msg)
     if folders and 0 in dataset.labels:
         msg = f"--predictions: class 0 ({dataset.labels[0]}) is the background of a label map; renumber the categories"
         raise InputError(msg)
-    dataset_facts = {"name": dataset.name, "groups": [case.group for case in taken.values()]}
-    origin = {
-        "dataset": dataset_facts,
-        "predictions": [folder.name for folder in folders],
-        "boxes": {key: [repr(box) for box in given[key]] for key in taken if key in given},
-        "reading": [reading.window, reading.nan],
-    }
-    if dataset.has_instances:
-        settings = replace(settings, components=False)
-    return PreparePlan(dataset, taken, chosen, why, settings, reading, folders, given, origin)
+    return folders
+
+
+def _own_boxes(path: Path | None, cases: Mapping[str, LabelledCase]) -> dict[str, tuple[PromptBox, ...]]:
+    """Return the boxes of a file by case: those of `stem:7` belong to that slice, those of `stem` to every slice."""
+    if path is None:
+        return {}
+    given = read_boxes(path)
+    found = {}
+    for name, case in cases.items():
+        stem = name.rpartition(":")[0]
+        for key in (name, f"{stem}:{case.image.slice_index}", stem):
+            if key in given:
+                found[name] = given[key]
+                break
+    if not found:
+        msg = f"{path.name}: no box belongs to a case; cases are named such as {next(iter(cases))}"
+        raise InputError(msg)
+    return found
 
 
 def spread(names: Sequence[str], count: int | None) -> list[str]:

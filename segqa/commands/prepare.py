@@ -101,7 +101,7 @@ def prepare(
         console.result(_dry_text(plan, specs, out))
         return
     segmenters = _load_segmenters(specs, device=device, bfloat16=bfloat16, points=points)
-    origin = {"segmenters": specs, "bfloat16": bfloat16}
+    origin = {"checkpoints": [Path(spec).name for spec in specs], "bfloat16": bfloat16}
     for _ in console.progress(
         run_prepare(plan, segmenters, out, origin=origin), description="cases prepared", total=len(plan.cases)
     ):

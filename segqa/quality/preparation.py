@@ -279,14 +279,12 @@ def prepare_shards(
             rows = read_rows(path)
             yield from (sum(row["case"] == name for row in rows) for name in block)
             continue
-        records: list[Record] = []
-        skipped: list[Skipped] = []
+        made: list[Prepared] = []
         for name in block:
-            prepared = _prepare_named(name, load, segmenters, settings, on_error)
-            records.extend(prepared.records)
-            skipped.extend(prepared.skipped)
-            yield len(prepared.records)
-        write_shard(path, records, [asdict(row) for row in skipped])
+            made.append(_prepare_named(name, load, segmenters, settings, on_error))
+            yield len(made[-1].records)
+        skipped = [asdict(row) for prepared in made for row in prepared.skipped]
+        write_shard(path, [record for prepared in made for record in prepared.records], skipped)
 
 
 def _prepare_named(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import nibabel
 import numpy as np
 import polars as pl
 import pytest
@@ -59,7 +60,8 @@ def call():
     app.command()(command.prepare)
 
     def invoke(*arguments):
-        outcome = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        # `--device auto` would import torch to look for a GPU.
+        outcome = CliRunner().invoke(app, ["--device", "cpu", *(str(argument) for argument in arguments)])
         if outcome.exception is not None and not isinstance(outcome.exception, (SystemExit, SegqaError)):
             raise outcome.exception
         return outcome
@@ -355,3 +357,33 @@ def test_bfloat16_changes_few_pixels(data, call, tmp_path):
     full, half = (read_shard(tmp_path / name / "shard-00000.safetensors")[0] for name in ("full", "half"))
     assert [c.source for c in half.candidates] == ["litemedsam", "otsu"]
     assert (full.mask(0) != half.mask(0)).mean() < 0.05
+
+
+def test_slices_of_a_volume_take_the_boxes_and_predictions_of_their_volume(filler, call, tmp_path):
+    labels = np.zeros((64, 64, 3), np.uint8)
+    labels[10:40, 12:44, 1:] = 1
+    for folder, voxels in (("scans", labels * 90.0), ("labels", labels), ("unet", labels)):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / folder / "ct.nii.gz")
+    (tmp_path / "boxes.json").write_text(json.dumps({"ct:1": [[8, 8, 40, 44]], "ct": [[9, 9, 42, 46]]}))
+
+    call(
+        *(tmp_path / "scans", tmp_path / "labels", "--out", tmp_path / "out"),
+        *("--boxes", tmp_path / "boxes.json", "--predictions", f"unet={tmp_path / 'unet'}"),
+    )
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    rows = table.filter(pl.col("prompt") == "file").select("case", "group", "x0", "y0", "x1", "y1").rows()
+    assert rows == [("ct:1", "ct", 8, 8, 40, 44), ("ct:2", "ct", 9, 9, 42, 46)]
+    assert table.filter(pl.col("source") == "unet")["true_dice"].to_list() == [1.0, 1.0]
+
+
+def test_groups_of_a_file_reach_the_table(data, filler, call, tmp_path):
+    names = [path.stem for path in (data / "images").iterdir()]
+    (tmp_path / "groups.json").write_text(json.dumps(dict.fromkeys(names, "clinic 7")))
+
+    call(data, "--out", tmp_path / "out", "--groups", tmp_path / "groups.json", "--dataset", "renamed")
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    assert set(table["group"]) == {"clinic 7"}
+    assert set(table["dataset"]) == {"renamed"}
