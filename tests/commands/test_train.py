@@ -4,9 +4,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("timm")
 
-from segqa.data.boxes import Box  # noqa: E402
-from segqa.phantoms import make_phantom, spoil  # noqa: E402
-from segqa.quality.records import Candidate, Record, pack_masks, write_shard  # noqa: E402
+from segqa.data.boxes import Box
+from segqa.phantoms import make_phantom, spoil
+from segqa.quality.records import Candidate, Record, pack_masks, write_shard
 
 
 @pytest.fixture
