@@ -1,0 +1,248 @@
+"""The commands as functions, with the same names and the same options: `segqa.score`, `.flag`, `.rank`, `.benchmark`.
+
+Each returns a small object around its table. Nothing here imports PyTorch by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from segqa.errors import InputError
+from segqa.schema import SCHEMA_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from segqa.quality.scoring import Reading
+    from segqa.runtime import RuntimeName
+
+MAX_SHOWN = 20
+"""Rows that a notebook shows."""
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """A table, in the form that the caller likes."""
+
+    frame: pl.DataFrame
+
+    schema_name = SCHEMA_NAME
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {len(self)} rows\n{self.frame}"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as HTML, for notebooks; names are escaped."""
+        with pl.Config(tbl_rows=MAX_SHOWN):
+            return self.frame._repr_html_()
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the table as polars has it."""
+        return self.frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as pandas has it; `InputError` without it."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            msg = "to_pandas needs pandas: pip install pandas, or use to_polars"
+            raise InputError(msg) from error
+        return pd.DataFrame(self.frame.to_dict(as_series=False))
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows."""
+        return self.frame.to_dicts()
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the table as CSV, whole or not at all, and return where."""
+        from segqa.output.tables import write_table
+
+        write_table(self.frame, Path(path), file_format="csv", schema=self.schema_name)
+        return Path(path)
+
+
+@dataclass(frozen=True, repr=False)
+class Scores(Result):
+    """What `score` found: one row per case, object and model."""
+
+    def flag(self, **options: Any) -> Flags:
+        """Return what to look at; see `segqa.flag`."""
+        return flag(self, **options)
+
+    def rank(self, **options: Any) -> Selection:
+        """Return the best mask of each object; see `segqa.rank`."""
+        return rank(self, **options)
+
+    def benchmark(self, **options: Any) -> Comparison:
+        """Return the models compared; see `segqa.benchmark`."""
+        return benchmark(self, **options)
+
+    def plot(self) -> Figure:
+        """Return histograms of the predicted Dice; needs the extra `report`."""
+        from segqa.output.plots import score_histogram
+
+        return score_histogram(self.frame)
+
+
+@dataclass(frozen=True, repr=False)
+class Flags(Result):
+    """What `flag` found: rows to look at, worst first, and why."""
+
+    schema_name = "segqa.flags"
+
+
+@dataclass(frozen=True, repr=False)
+class Selection(Result):
+    """What `rank` found: the best mask of each object."""
+
+    quality: pl.DataFrame | None = None
+    """How good the choice is against an oracle, one model and chance, when the truth was given."""
+
+    schema_name = "segqa.selection"
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
+    """What `benchmark` found: models, best first."""
+
+    differences: pl.DataFrame
+    """Paired differences of models."""
+    agreement: pl.DataFrame | None = None
+    """How well predicted and true scores agree, when the truth was given."""
+    order_curve: pl.DataFrame | None = None
+    """Share of pairs in the right order by their difference β, when the truth was given."""
+    scores: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """What was compared, with `true_dice` when the truth was given."""
+
+    schema_name = "segqa.benchmark"
+
+    def plots(self) -> Mapping[str, Figure]:
+        """Return the figures by name: the histogram, and those against the truth when it was given."""
+        from segqa.output import plots
+
+        figures = {"histogram": plots.score_histogram(self.scores)}
+        if self.agreement is not None:
+            figures |= {
+                "scatter": plots.truth_scatter(self.scores),
+                "risk_coverage": plots.risk_coverage_curve(self.scores),
+                "reliability": plots.reliability_curve(self.scores),
+            }
+        return figures
+
+
+Table = Result | pl.DataFrame | str | Path
+"""A result, a polars table, or the path of a table."""
+
+
+def score(
+    images: str | Path,
+    masks: str | Path,
+    boxes: str | Path | None = None,
+    *,
+    weights: str | Path = "evaluator-lite0",
+    reading: Reading | None = None,
+    axis: int = -1,
+    allow_missing: bool = False,
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    workers: int = 0,
+) -> Scores:
+    """Predict the Dice of every mask, as `segqa score` does; options and errors as `scores.plan_score`."""
+    from segqa.scores import plan_score, run_score, to_table
+
+    plan = plan_score(
+        Path(images),
+        Path(masks),
+        None if boxes is None else Path(boxes),
+        weights=weights,
+        reading=reading,
+        axis=axis,
+        allow_missing=allow_missing,
+        runtime=runtime,
+        device=device,
+        workers=workers,
+    )
+    return Scores(to_table(run_score(plan)))
+
+
+def flag(
+    scores: Table,
+    *,
+    percentile: float | None = None,
+    threshold: float | None = None,
+    use: Literal["predicted", "lower"] = "predicted",
+    per: Literal["model", "label"] | None = None,
+) -> Flags:
+    """Return the rows to look at, worst first, as `segqa flag` does; options and errors as `flagging.flag`."""
+    from segqa.decisions import flagging
+
+    frame = _scores(scores)
+    return Flags(flagging.flag(frame, percentile=percentile, threshold=threshold, use=use, per=per))
+
+
+def rank(scores: Table, *, truth: Table | None = None) -> Selection:
+    """Return the best mask of each object, as `segqa rank` does.
+
+    Args:
+        scores: Scores of one or more models.
+        truth: Table of `segqa evaluate`; tells how good the choice is.
+
+    Raises:
+        InputError: A table cannot be read, or scores and truth do not belong together.
+    """
+    from segqa.decisions import ranking
+
+    frame = _scores(scores)
+    quality = None if truth is None else ranking.selection_table(_join(frame, truth))
+    return Selection(ranking.rank(frame), quality)
+
+
+def benchmark(
+    scores: Table, *, truth: Table | None = None, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> Comparison:
+    """Compare models by their mean predicted Dice, as `segqa benchmark` does.
+
+    Args:
+        scores: Scores of one or more models.
+        truth: Table of `segqa evaluate`; adds how well the scores agree with it.
+        level: Level of each interval, 0..1.
+        draws: Bootstrap draws of whole cases.
+        seed: Seed of the draws.
+
+    Raises:
+        InputError: A table is empty or cannot be read, or scores and truth do not belong together.
+    """
+    from segqa.decisions import agreement, benchmarking
+
+    frame = _scores(scores)
+    if truth is not None:
+        frame = _join(frame, truth)
+    found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
+    agrees, curve = (None, None) if truth is None else (agreement.agreement_table(frame), agreement.order_curve(frame))
+    return Comparison(found.models, found.differences, agrees, curve, frame)
+
+
+def _join(scores: pl.DataFrame, truth: Table) -> pl.DataFrame:
+    from segqa.decisions.agreement import join_truth
+    from segqa.output.tables import read_truth
+
+    return join_truth(scores, read_truth(Path(truth)) if isinstance(truth, (str, Path)) else _frame(truth))
+
+
+def _scores(table: Table) -> pl.DataFrame:
+    from segqa.output.tables import read_scores
+
+    return read_scores(Path(table)) if isinstance(table, (str, Path)) else _frame(table)
+
+
+def _frame(table: Result | pl.DataFrame) -> pl.DataFrame:
+    return table.frame if isinstance(table, Result) else table

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import segqa
+from segqa.decisions import agreement, benchmarking, flagging, ranking
+from segqa.errors import InputError
+from segqa.output.tables import read_scores, read_truth
+
+
+@pytest.fixture
+def tables(tmp_path):
+    scores, truth = tmp_path / "scores.csv", tmp_path / "truth.csv"
+    rows = [(f"c{i}", model, 0.05 * i + shift) for i in range(15) for model, shift in (("a", 0.1), ("<b>", 0.0))]
+    scores.write_text("case,object,label,model,predicted_dice\n" + "".join(f"{c},1,1,{m},{d}\n" for c, m, d in rows))
+    truth.write_text("case,object,label,model,true_dice\n" + "".join(f"{c},1,1,{m},{d * 0.9}\n" for c, m, d in rows))
+    return scores, truth
+
+
+def test_importing_segqa_imports_nothing_heavy():
+    code = "import segqa, sys; print(sorted({'numpy', 'polars', 'torch', 'typer'} & sys.modules.keys()), dir(segqa))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] ")
+    assert "'score'" in done.stdout
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'scoer'"):
+        _ = segqa.scoer
+
+
+def test_flag_is_the_table_of_the_command(tables):
+    frame = read_scores(tables[0])
+    assert_frame_equal(segqa.flag(tables[0], percentile=20).to_polars(), flagging.flag(frame, percentile=20))
+    assert_frame_equal(segqa.flag(frame, threshold=0.3).to_polars(), flagging.flag(frame, threshold=0.3))
+
+
+def test_rank_is_the_table_of_the_command_and_with_truth_its_quality(tables):
+    frame, truth = read_scores(tables[0]), read_truth(tables[1])
+    assert_frame_equal(segqa.rank(str(tables[0])).to_polars(), ranking.rank(frame))
+    assert segqa.rank(frame).quality is None
+    expected = ranking.selection_table(agreement.join_truth(frame, truth))
+    assert_frame_equal(segqa.rank(frame, truth=tables[1]).quality, expected)
+    assert_frame_equal(segqa.rank(frame, truth=truth).quality, expected)
+
+
+def test_benchmark_is_the_tables_of_the_command(tables):
+    frame = read_scores(tables[0])
+    found = segqa.benchmark(tables[0], draws=200, seed=3)
+    expected = benchmarking.benchmark(frame, n_draws=200, seed=3)
+    assert_frame_equal(found.to_polars(), expected.models)
+    assert_frame_equal(found.differences, expected.differences)
+    assert found.agreement is None
+
+
+def test_benchmark_with_truth_tells_the_agreement_and_has_all_figures(tables):
+    pytest.importorskip("matplotlib")
+    found = segqa.benchmark(tables[0], truth=tables[1], draws=200)
+    assert "pearson" in found.agreement.columns
+    assert found.order_curve.height > 0
+    assert set(found.plots()) == {"histogram", "scatter", "risk_coverage", "reliability"}
+    assert set(segqa.benchmark(tables[0], draws=200).plots()) == {"histogram"}
+
+
+def test_a_result_hands_over_its_rows(tables, tmp_path):
+    flags = segqa.flag(tables[0], threshold=0.3)
+    assert len(flags) == len(flags.to_dicts()) == flags.to_polars().height > 0
+    assert flags.to_dicts()[0]["case"] == "c0"
+    written = flags.to_csv(tmp_path / "flags.csv")
+    assert pl.read_csv(written).height == len(flags)
+    assert "Flags of" in repr(flags)
+
+
+def test_a_notebook_gets_escaped_html(tables):
+    html = segqa.flag(tables[0], percentile=100)._repr_html_()
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+
+
+def test_pandas_is_used_where_it_is_and_named_where_it_is_not(tables, monkeypatch):
+    flags = segqa.flag(tables[0])
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        flags.to_pandas()
+    monkeypatch.undo()
+    pandas = pytest.importorskip("pandas")
+    assert isinstance(flags.to_pandas(), pandas.DataFrame)
+
+
+def test_scores_of_files_go_on_to_flags_ranks_and_models(tiny_weights, tmp_path):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=2)
+    scores = segqa.score(
+        tmp_path / "images", tmp_path / "masks", tmp_path / "boxes.json", weights=tiny_weights, workers=1
+    )
+    assert len(scores) == 2 * 3 * 3
+    assert scores.to_polars()["predicted_dice"].is_between(0, 1).all()
+    assert len(scores.flag(percentile=10)) >= 2
+    assert len(scores.rank()) == 2 * 3
+    assert len(scores.benchmark(draws=100)) == 3
+    if pytest.importorskip("matplotlib"):
+        assert scores.plot().axes
