@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from segqa.data.boxes import Box
+from segqa.output.overlays import BOX, OUTLINE, draw_overlay, to_data_uri, write_error_maps
+
+
+def scene(height=80, width=120):
+    image = np.full((height, width, 3), 90, np.uint8)
+    mask = np.zeros((height, width), bool)
+    mask[30:50, 40:70] = True
+    return image, mask
+
+
+def has(picture, colour):
+    return (picture == colour).all(axis=-1)
+
+
+def test_the_outline_and_the_box_are_drawn_around_the_object_and_nothing_else_changes():
+    image, mask = scene()
+    picture = draw_overlay(image, mask, Box(38, 28, 75, 55), side=200)
+    assert max(picture.shape[:2]) == 200
+    assert has(picture, OUTLINE).any()
+    assert has(picture, BOX).any()
+    rest = picture[~has(picture, OUTLINE) & ~has(picture, BOX)]
+    assert (rest == 90).all()
+
+
+def test_the_outline_lies_on_the_edge_of_the_mask():
+    image, mask = scene(64, 64)
+    mask[:] = False
+    mask[20:44, 20:44] = True  # shown with 10 pixels around it: 10..54
+    outline = has(draw_overlay(image, mask, side=44), OUTLINE)
+    rows = np.flatnonzero(outline.any(axis=1))
+    assert (rows[0], rows[-1]) == (10, 33)
+    assert not outline[15:29, 15:29].any()
+
+
+def test_without_a_box_none_is_drawn_and_an_empty_mask_shows_the_whole_image():
+    image, mask = scene()
+    assert not has(draw_overlay(image, mask), BOX).any()
+    empty = draw_overlay(image, np.zeros_like(mask), side=120)
+    assert empty.shape == (80, 120, 3)
+    assert not has(empty, OUTLINE).any()
+
+
+def test_likely_errors_shine_and_likely_right_pixels_do_not():
+    image, mask = scene()
+    error = np.full(mask.shape, -1.0, np.float32)
+    error[35:45, 50:60] = 1.0
+    picture = draw_overlay(image, mask, error=error)
+    plain = draw_overlay(image, mask)
+    changed = (picture != plain).any(axis=-1)
+    assert changed.any()
+    assert (picture[changed][:, 0] > plain[changed][:, 0]).all()
+    assert not changed[:20].any()
+
+
+def test_an_error_map_of_zeros_changes_nothing():
+    image, mask = scene()
+    zeros = np.zeros(mask.shape, np.float32)
+    assert (draw_overlay(image, mask, error=zeros) == draw_overlay(image, mask)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3)])
+def test_every_shape_can_be_drawn(shape):
+    picture = draw_overlay(np.zeros((*shape, 3), np.uint8), np.ones(shape, bool), Box(0, 0, shape[1], shape[0]))
+    assert max(picture.shape[:2]) == 256
+
+
+@pytest.mark.parametrize("limit", [40_000, 8_000, 1_500])
+def test_a_data_uri_keeps_its_limit_even_for_noise(limit):
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    assert len(to_data_uri(noise, max_bytes=limit)) <= limit
+
+
+def test_error_maps_of_a_plan_are_one_picture_per_object(tiny_weights, tmp_path):
+    from segqa.phantoms import write_demo
+    from segqa.scores import plan_score
+
+    write_demo(tmp_path, n_cases=1)
+    plan = plan_score(tmp_path / "images", tmp_path / "masks", tmp_path / "boxes.json", weights=tiny_weights)
+    count = write_error_maps(plan, tmp_path / "maps", method="belief")
+    files = sorted((tmp_path / "maps").rglob("*.png"))
+    assert count == len(files) == 3 * 3
+    assert files[0].name == "phantom_01_1_1.png"
+    assert max(Image.open(files[0]).size) == 256
