@@ -53,12 +53,20 @@ def load_runner(
             msg = f"{graph}: no graph beside the weights; use --runtime torch, or train with this segqa to get one"
             raise InputError(msg)
         return OnnxRunner(weights, graph, threads=threads)
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
-        feature = f"{weights.name} on PyTorch"
-        raise MissingExtraError(feature, "torch")
+    require_torch(f"{weights.name} on PyTorch")
     from segqa.quality.torch_runner import TorchRunner
 
     return TorchRunner(weights, device=device, threads=threads)
+
+
+def require_torch(feature: str, *, extra: str = "torch") -> None:
+    """Refuse to go on without PyTorch and timm.
+
+    Raises:
+        MissingExtraError: Names what needs them, and the extra that brings them.
+    """
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
+        raise MissingExtraError(feature, extra)
 
 
 def _has_gpu() -> bool:

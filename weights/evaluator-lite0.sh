@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes weights/evaluator-lite0.safetensors from ../shared/data (several hours on two cores).
-# Phase 1 of the shipped file was run with the mixture of commit ed6b655: swapped 0.05, empty 0.015, reference 0.02.
+# Two things were other when the shipped file was made: LiteMedSAM's decoder ran in bfloat16 too, not only its encoder, and
+# phase 1 had the mixture of commit ed6b655 (swapped 0.05, empty 0.015, reference 0.02).
 set -euo pipefail
 data=../shared/data
 prepared=${1:-prepared}

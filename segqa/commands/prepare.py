@@ -142,8 +142,10 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     if not specs:
         return []
     from segqa.quality.preparation import takes_points
+    from segqa.runtime import require_torch
     from segqa.segmenters.registry import load_segmenter
 
+    require_torch("segqa prepare with a segmenter")
     place = device
     if device == "auto":
         from segqa.quality.torch_runner import choose_device

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.errors import InputError
 
 
 def train(
@@ -42,6 +43,12 @@ def train(
 
     segqa train prepared --out paper.safetensors --recipe evanyseg --backbone vit_base_patch16_224
     """
+    from segqa.runtime import require_torch
+
+    require_torch("segqa train", extra="train")
+    if out.suffix != ".safetensors":
+        msg = f"--out {out}: a name that ends in .safetensors was expected"
+        raise InputError(msg)
     from segqa.quality.library import read_library
     from segqa.quality.recipes import make_recipe
     from segqa.quality.torch_runner import choose_device

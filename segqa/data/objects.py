@@ -131,7 +131,7 @@ def _numbered(found: Sequence[ObjectMask]) -> list[ObjectMask]:
 
 def _present_labels(label_map: LabelMap) -> set[int]:
     """Return the labels above 0; counting beats sorting by far where labels are small numbers."""
-    if label_map.size and 0 <= label_map.min() and label_map.max() < label_map.size:
+    if label_map.size and label_map.min() >= 0 and label_map.max() < label_map.size:
         return set(np.flatnonzero(np.bincount(label_map.ravel())).tolist()) - {0}
     return set(np.unique(label_map).tolist()) - {0}
 

@@ -6,6 +6,7 @@ The weights live once, in safetensors; the graph beside them takes its initializ
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
     except ImportError as error:
         feature = "exporting a network"
         raise MissingExtraError(feature, "train") from error
+    network = _with_distinct_tensors(network)
     profile = network.spec.profile
     example = torch.zeros(2, profile.channels, profile.size, profile.size)
     with warnings.catch_warnings():
@@ -86,6 +88,16 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
     part.write_bytes(model.SerializeToString(deterministic=True))
     part.replace(path)
     return {name.removeprefix(PREFIX): fold for name, fold in folds.items()}
+
+
+def _with_distinct_tensors(network: QualityNetwork) -> QualityNetwork:
+    """Return a copy with random values, which are not written: the optimiser would merge tensors that are equal."""
+    network = copy.deepcopy(network).cpu()
+    generator = torch.Generator().manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return network
 
 
 def _find_folds(model: Any) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,9 @@ from segqa.quality.preprocessing import Profile
 WIDTH = 48
 """Channels of the belief's pyramid."""
 
+BELIEF_STRIDE = 4
+"""The belief is drawn at a quarter of the input's resolution."""
+
 N_OVERLAPS = 6
 
 
@@ -69,7 +72,9 @@ class QualityNetwork(nn.Module):
         )
         features = self.backbone.num_features
         if spec.compare:
-            self.belief = Belief([stage["num_chs"] for stage in self.backbone.feature_info][1:])
+            stages = list(self.backbone.feature_info)
+            self._stages = [i for i, stage in enumerate(stages) if stage["reduction"] >= BELIEF_STRIDE]
+            self.belief = Belief([stages[i]["num_chs"] for i in self._stages])
             features += N_OVERLAPS
         self.heads = nn.ModuleDict({name: nn.Linear(features, 1) for name in spec.heads})
         self.dropout = nn.Dropout(0.2 if spec.compare else 0.0)
@@ -79,12 +84,12 @@ class QualityNetwork(nn.Module):
         if self.spec.compare:
             final, stages = self.backbone.forward_intermediates(inputs)
             embedding = self.backbone.forward_head(final, pre_logits=True)
-            mask = functional.avg_pool2d(inputs[:, 3:], 4)
-            belief = self.belief(stages[1:], mask)
+            mask = functional.avg_pool2d(inputs[:, 3:], BELIEF_STRIDE)
+            belief = self.belief([stages[i] for i in self._stages], mask)
             seen = torch.cat([self.dropout(embedding), overlaps(belief, mask[:, :1])], dim=1)
         else:
             embedding = self.backbone(inputs)
-            belief = inputs.new_zeros((len(inputs), 0))
+            belief = inputs.new_zeros((inputs.shape[0], 0))
             seen = embedding
         scores = torch.cat([head(seen) for head in self.heads.values()], dim=1)
         return Output(scores.sigmoid() if self.spec.bounded else scores, embedding, belief)

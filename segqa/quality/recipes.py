@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import timm
+
 from segqa.errors import InputError
 from segqa.quality.network import NetworkSpec
 from segqa.quality.preprocessing import EVANYSEG, SEGQA
@@ -38,8 +40,12 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         size: Side of the input in pixels; the profile's own when `None`.
 
     Raises:
-        InputError: Unknown heads.
+        InputError: Unknown heads or backbone, or a size that the network cannot halve five times.
     """
+    if not timm.is_model(backbone):
+        near = ", ".join(timm.list_models(f"*{backbone.split('_')[0]}*")[:5]) or "none has such a name"
+        msg = f"--backbone {backbone}: timm knows no such model; near: {near}"
+        raise InputError(msg)
     if not heads or heads[0] != "dice" or not set(heads) <= set(HEADS) or len(set(heads)) != len(heads):
         msg = f"--heads {','.join(heads)}: dice, or dice,hd95 was expected"
         raise InputError(msg)
@@ -49,5 +55,8 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         losses = {"ranking_weight": 0.0, "belief_weight": 0.0, "balance": False}
         return Recipe(spec, Mixture(exact_box_only=True, vary=False), losses)
     profile = SEGQA if size is None else replace(SEGQA, size=size)
+    if profile.size % 32:
+        msg = f"--size {profile.size}: a multiple of 32 was expected, the network halves its input five times"
+        raise InputError(msg)
     compare = not backbone.startswith(("vit_", "deit", "eva", "beit"))
     return Recipe(NetworkSpec(profile, backbone=backbone, heads=tuple(heads), compare=compare), Mixture(), {})

@@ -116,6 +116,7 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
         tensors[_SKIPPED] = np.frombuffer(json.dumps(list(skipped)).encode(), dtype=np.uint8)
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata={"records": json.dumps(rows)})
+    part.chmod(0o644)  # safetensors writes for its owner only
     part.replace(path)
 
 

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from segqa import metrics
 from segqa.data.boxes import Box
 from segqa.data.types import Mask
+from segqa.errors import InputError
 from segqa.quality.augmentation import apply_symmetry, random_symmetry, turn_box, vary_picture
 from segqa.quality.corruptions import corrupt, empty, whole_box
 from segqa.quality.preprocessing import Input, Profile, build_input, view_of
@@ -80,7 +81,11 @@ class Sampler:
         self.seed = seed
         self._near = _by_dataset(r for r in records if not _is_wrong(r))
         self._wrong = _by_dataset(r for r in records if _is_wrong(r))
-        self._prompted = _by_dataset(r for r in records if not _is_wrong(r) and _real_masks(r))
+        if mixture.exact_box_only and not any(_exact_masks(record) for record in records):
+            msg = "no record has a segmenter's mask of an exact box: prepare the data with a segmenter for this recipe"
+            raise InputError(msg)
+        usable = _exact_masks if mixture.exact_box_only else _real_masks
+        self._prompted = _by_dataset(r for r in records if not _is_wrong(r) and usable(r))
 
     def draw(self, index: int) -> Example:
         """Return example number `index`."""
@@ -99,13 +104,14 @@ class Sampler:
     def _choose(self, rng: np.random.Generator) -> _Choice:
         mix = self.mixture
         if mix.exact_box_only:
-            return _prediction(_pick(self._prompted, rng), rng, exact=True)
+            record = _pick(self._prompted, rng)
+            return _prediction(record, _exact_masks(record), rng)
         kind = rng.uniform()
         if self._wrong and kind < mix.wrong:
-            return _prediction(_pick(self._wrong, rng), rng)
+            return _any_prediction(_pick(self._wrong, rng), rng)
         kind -= mix.wrong
         if self._prompted and 0 <= kind < mix.predictions + mix.spoilt_predictions:
-            choice = _prediction(_pick(self._prompted, rng), rng)
+            choice = _any_prediction(_pick(self._prompted, rng), rng)
             spoilt = corrupt(choice.mask, rng) if kind >= mix.predictions else choice.mask
             return replace(choice, mask=spoilt, box=_shown_box(choice.box, rng))
         return self._synthetic(_pick(self._near, rng), rng)
@@ -147,7 +153,13 @@ def _is_wrong(record: Record) -> bool:
 
 
 def _real_masks(record: Record) -> list[int]:
-    return [i for i, c in enumerate(record.candidates) if c.source != "otsu"]
+    """Return the candidates that a segmenter made."""
+    return [i for i, c in enumerate(record.candidates) if c.source not in ("otsu", "corruption")]
+
+
+def _exact_masks(record: Record) -> list[int]:
+    """Return the candidates that a segmenter made from an exact box."""
+    return [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
 
 
 def _by_dataset(records: Iterable[Record]) -> list[list[Record]]:
@@ -163,10 +175,11 @@ def _pick(groups: Sequence[Sequence[Record]], rng: np.random.Generator) -> Recor
     return group[int(rng.integers(len(group)))]
 
 
-def _prediction(record: Record, rng: np.random.Generator, *, exact: bool = False) -> _Choice:
-    choices: Sequence[int] = range(len(record.candidates))
-    if exact:
-        choices = [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
+def _any_prediction(record: Record, rng: np.random.Generator) -> _Choice:
+    return _prediction(record, range(len(record.candidates)), rng)
+
+
+def _prediction(record: Record, choices: Sequence[int], rng: np.random.Generator) -> _Choice:
     index = int(rng.choice(np.asarray(choices)))
     candidate = record.candidates[index]
     return _Choice(record, record.mask(index), candidate.box, record.truth_outside + candidate.outside)

@@ -26,6 +26,7 @@ def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> N
     folds = export_graph(network, path.with_suffix(".onnx"))
     part = path.with_name(path.name + ".part")
     save_file(state, part, metadata=metadata(network.spec.to_dict(), card, folds))
+    part.chmod(0o644)  # safetensors writes for its owner only
     part.replace(path)
 
 
@@ -39,7 +40,8 @@ def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
     Raises:
         InputError: When the file is damaged or its tensors do not fit.
     """
-    network = QualityNetwork(spec or NetworkSpec.from_dict(read_info(path).spec))
+    info = read_info(path)
+    network = QualityNetwork(spec or NetworkSpec.from_dict(info.spec))
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}
     try:

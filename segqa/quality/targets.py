@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,6 @@ def _label_objects(truth: Truth, *, components: bool) -> Iterator[TrueObject]:
         if components:
             parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
             areas = np.bincount(parts.ravel())[1:]
-            large: Sequence[int] = np.flatnonzero(areas >= LEAST_PART * areas.max()) + 1
+            large = (np.flatnonzero(areas >= LEAST_PART * areas.max()) + 1).tolist()
             if len(large) > 1:
                 yield from (TrueObject(f"{value}.{part}", value, parts == part) for part in large)

@@ -165,6 +165,7 @@ class Trainer:
             collate_fn=_collate,
             drop_last=True,  # a batch of one has no batch statistics
             prefetch_factor=4 if self.plan.workers else None,
+            generator=torch.Generator(),  # else it would draw from the generator of dropout, and break exact resume
         )
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor, truth: torch.Tensor) -> float:
@@ -272,7 +273,11 @@ class Trainer:
 
     def load_state(self, path: Path) -> None:
         """Go on where `save_state` was called."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises what its zip reader and unpickler raise
+            msg = f"{path}: not a whole training state; delete it and train anew without --resume"
+            raise InputError(msg) from error
         if state["plan"] != self._plan_text():
             msg = f"{path}: is of a training with another plan or network; repeat its options, or delete it"
             raise InputError(msg)

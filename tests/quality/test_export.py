@@ -62,7 +62,6 @@ def test_the_network_that_ships_agrees_at_its_full_size(tmp_path):
     assert_agreement(tmp_path / "lite0.safetensors", channels=5, size=Profile().size)
 
 
-@pytest.mark.xfail(strict=True, reason="len(inputs) in the network fixes the batch of the graph at 2")
 @pytest.mark.slow
 def test_a_network_without_a_belief_agrees_too(tmp_path):
     torch.manual_seed(0)

@@ -67,7 +67,6 @@ def test_a_short_training_lowers_the_loss_and_reports_how_it_goes(records):
     assert [row["examples"] for row in trainer.curve] == [64, 128, 192, 256, 320]
 
 
-@pytest.mark.xfail(strict=True, reason="the loader draws its seed from torch's global generator at every start")
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stopped_training_goes_on_exactly(records, tmp_path, workers):
     plan = replace(PLAN, examples=48, workers=workers)
