@@ -45,6 +45,9 @@ def score(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    error_maps: Annotated[
+        Path | None, typer.Option(help="Also write pictures of where each mask is likely wrong (needs PyTorch).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be scored, and stop.")] = False,
 ) -> None:
     """Predict the Dice of every mask, object by object, and write a table.
@@ -59,8 +62,11 @@ def score(
     """
     from segqa.commands.results import parse_labels
     from segqa.quality.scoring import Reading
+    from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
 
+    if error_maps is not None:
+        require_torch("--error-maps")
     start = time.monotonic()
     target = output or DEFAULT_SCORES
     check_output(target, file_format)
@@ -91,6 +97,10 @@ def score(
     title = f"Predicted quality of {table.height} objects"
     hand_over(table, output=target, file_format=file_format, schema="segqa.scores", title=title, shown=SHOWN)
     journal.unlink(missing_ok=True)
+    if error_maps is not None:
+        from segqa.output.overlays import write_error_maps
+
+        console.note(f"{write_error_maps(plan, error_maps)} error maps written to {error_maps}")
     _record(table, plan, target, time.monotonic() - start)
     _finish(table)
 

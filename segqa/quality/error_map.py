@@ -19,7 +19,7 @@ from segqa.data.types import Image, Mask
 from segqa.errors import InputError
 from segqa.quality.network import QualityNetwork
 from segqa.quality.preprocessing import IMAGENET_STD, Profile, build_input, view_of
-from segqa.quality.preprocessing import _placed as placed
+from segqa.quality.preprocessing import placed as placed
 
 Method = Literal["gradient", "belief"]
 

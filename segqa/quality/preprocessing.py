@@ -92,15 +92,15 @@ def _segqa_input(image: Image, mask: Mask, box: Box | None, profile: Profile) ->
     result = np.zeros((profile.channels, size, size), dtype=np.float32)
     seen = view.clip(*mask.shape)
     scale = size / view.width
-    x0, x1 = _placed(seen.x0 - view.x0, seen.x1 - view.x0, scale, size)
-    y0, y1 = _placed(seen.y0 - view.y0, seen.y1 - view.y0, scale, size)
+    x0, x1 = placed(seen.x0 - view.x0, seen.x1 - view.x0, scale, size)
+    y0, y1 = placed(seen.y0 - view.y0, seen.y1 - view.y0, scale, size)
     window = (slice(seen.y0, seen.y1), slice(seen.x0, seen.x1))
     pixels = _resize(image[window], x1 - x0, y1 - y0)
     result[:3, y0:y1, x0:x1] = _standardise(pixels).transpose(2, 0, 1)
     result[3, y0:y1, x0:x1] = _resize(mask[window].astype(np.uint8) * 255, x1 - x0, y1 - y0) / np.float32(255)
     if box is not None:
-        left, right = _placed(box.x0 - view.x0, box.x1 - view.x0, scale, size)
-        top, bottom = _placed(box.y0 - view.y0, box.y1 - view.y0, scale, size)
+        left, right = placed(box.x0 - view.x0, box.x1 - view.x0, scale, size)
+        top, bottom = placed(box.y0 - view.y0, box.y1 - view.y0, scale, size)
         result[4, top:bottom, left:right] = 1.0
     return result
 
@@ -124,7 +124,7 @@ def view_of(mask: Mask, box: Box | None, profile: Profile) -> Box:
     return Box(x0, y0, x0 + side, y0 + side)
 
 
-def _placed(start: int, stop: int, scale: float, size: int) -> tuple[int, int]:
+def placed(start: int, stop: int, scale: float, size: int) -> tuple[int, int]:
     """Return an extent in the input's pixels, at least one pixel long."""
     first = min(max(round(start * scale), 0), size - 1)
     return first, min(max(round(stop * scale), first + 1), size)

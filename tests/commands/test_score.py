@@ -311,3 +311,16 @@ def test_the_same_binary_mask_gives_the_same_bytes_however_it_is_stored(score, d
         (row,) = json.loads(result.stdout)["rows"]
         rows.append({name: value for name, value in row.items() if name != "model"})
     assert rows[0] == rows[1]
+
+
+def test_error_maps_are_pictures_of_every_object(demo, tiny_weights, run, tmp_path):
+    pytest.importorskip("torch")
+    result = run(
+        "score", demo / "images", demo / "masks", "--weights", tiny_weights, "--output", tmp_path / "scores.csv",
+        "--error-maps", tmp_path / "maps", "--workers", 1,
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.stderr
+    n_rows = len((tmp_path / "scores.csv").read_text().splitlines()) - 1
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == n_rows
+    assert f"{n_rows} error maps written" in result.stderr
