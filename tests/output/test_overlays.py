@@ -85,4 +85,5 @@ def test_error_maps_of_a_plan_are_one_picture_per_object(tiny_weights, tmp_path)
     files = sorted((tmp_path / "maps").rglob("*.png"))
     assert count == len(files) == 3 * 3
     assert files[0].name == "phantom_01_1_1.png"
-    assert max(Image.open(files[0]).size) == 256
+    with Image.open(files[0]) as picture:
+        assert max(picture.size) == 256
