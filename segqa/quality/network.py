@@ -15,13 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segqa.quality.preprocessing import Profile
+from segqa.quality.preprocessing import BELIEF_STRIDE, Profile
 
 WIDTH = 48
 """Channels of the belief's pyramid."""
-
-BELIEF_STRIDE = 4
-"""The belief is drawn at a quarter of the input's resolution."""
 
 N_OVERLAPS = 6
 

@@ -26,6 +26,10 @@ MIN_CONTRAST = 4.0
 """Grey levels: a crop flatter than this is not stretched further, its noise would become structure."""
 
 
+BELIEF_STRIDE = 4
+"""The network's belief, and the truth it learns it from, are at a quarter of the input's resolution."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """How ψ builds the input.

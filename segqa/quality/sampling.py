@@ -19,12 +19,9 @@ from segqa.data.types import Mask
 from segqa.errors import InputError
 from segqa.quality.augmentation import apply_symmetry, random_symmetry, turn_box, vary_picture
 from segqa.quality.corruptions import corrupt, empty, whole_box
-from segqa.quality.preprocessing import Input, Profile, build_input, view_of
+from segqa.quality.preprocessing import BELIEF_STRIDE, Input, Profile, build_input, view_of
 from segqa.quality.prompting import jitter_box
 from segqa.quality.records import OWN, Record
-
-TRUTH_STRIDE = 4
-"""The belief is learnt at a quarter of the input's resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +229,7 @@ def build_example(
     return Example(
         inputs=build_input(image, mask, box, profile),
         targets=np.array([targets[head] for head in heads], dtype=np.float32),
-        truth=_truth_in_view(truth, view, profile.size // TRUTH_STRIDE),
+        truth=_truth_in_view(truth, view, profile.size // BELIEF_STRIDE),
     )
 
 
