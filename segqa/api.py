@@ -5,7 +5,7 @@ Each returns a small object around its table. Nothing here imports PyTorch by it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from segqa.data.types import Case
     from segqa.quality.scoring import Reading
     from segqa.runtime import RuntimeName
 
@@ -73,6 +74,9 @@ class Result:
 @dataclass(frozen=True, repr=False)
 class Scores(Result):
     """What `score` found: one row per case, object and model."""
+
+    cases: tuple[Case, ...] = ()
+    """What was scored, when this comes from `score` itself."""
 
     def flag(self, **options: Any) -> Flags:
         """Return what to look at; see `segqa.flag`."""
@@ -142,10 +146,13 @@ class Comparison(Result):
 Table = Result | pl.DataFrame | str | Path
 """A result, a polars table, or the path of a table."""
 
+Masks = str | Path | Mapping[str, str | Path]
+"""A folder of masks, whose sub-folders may be models, or a path for each model."""
+
 
 def score(
     images: str | Path,
-    masks: str | Path,
+    masks: Masks,
     boxes: str | Path | None = None,
     *,
     weights: str | Path = "evaluator-lite0",
@@ -161,7 +168,7 @@ def score(
 
     plan = plan_score(
         Path(images),
-        Path(masks),
+        _masks(masks),
         None if boxes is None else Path(boxes),
         weights=weights,
         reading=reading,
@@ -171,7 +178,7 @@ def score(
         device=device,
         workers=workers,
     )
-    return Scores(to_table(run_score(plan)))
+    return Scores(to_table(run_score(plan)), plan.cases.cases)
 
 
 def flag(
@@ -189,21 +196,48 @@ def flag(
     return Flags(flagging.flag(frame, percentile=percentile, threshold=threshold, use=use, per=per))
 
 
-def rank(scores: Table, *, truth: Table | None = None) -> Selection:
+def rank(
+    scores: Table,
+    *,
+    masks: Masks | None = None,
+    truth: Table | None = None,
+    copy_best: str | Path | None = None,
+    axis: int = -1,
+    **scoring: Any,
+) -> Selection:
     """Return the best mask of each object, as `segqa rank` does.
 
     Args:
-        scores: Scores of one or more models.
+        scores: Scores of one or more models; or the path of images, which are scored first.
+        masks: The masks of the images, or those that `copy_best` takes from.
         truth: Table of `segqa evaluate`; tells how good the choice is.
+        copy_best: Folder for a mask per case, each object from its best model.
+        axis: Slicing axis of volumes.
+        scoring: For images: the other options of `score`, such as `boxes` and `weights`.
 
     Raises:
-        InputError: A table cannot be read, or scores and truth do not belong together.
+        InputError: A table, an image or a mask cannot be read, scores and truth do not belong together, or masks
+            are needed and not given.
     """
-    from segqa.decisions import ranking
+    from segqa.decisions import composing, ranking
+    from segqa.output.tables import is_table
 
-    frame = _scores(scores)
+    found: Result | pl.DataFrame
+    if isinstance(scores, (str, Path)) and not is_table(Path(scores)):
+        found = score(scores, _needed(masks, "to score images"), axis=axis, **scoring)
+    elif scoring:
+        msg = f"{', '.join(scoring)}: for images that are scored first; a table of scores is ranked as it is"
+        raise InputError(msg)
+    else:
+        found = scores if isinstance(scores, Result) else _scores(scores)
+    frame = _frame(found)
     quality = None if truth is None else ranking.selection_table(_join(frame, truth))
-    return Selection(ranking.rank(frame), quality)
+    chosen = ranking.rank(frame)
+    if copy_best is not None:
+        cases: Iterable[Case] = found.cases if isinstance(found, Scores) else ()
+        cases = cases or composing.find_masks(frame, _masks(_needed(masks, "to copy the best")), axis=axis)
+        composing.write_chosen(frame, chosen, cases, Path(copy_best))
+    return Selection(chosen, quality)
 
 
 def benchmark(
@@ -229,6 +263,17 @@ def benchmark(
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
     agrees, curve = (None, None) if truth is None else (agreement.agreement_table(frame), agreement.order_curve(frame))
     return Comparison(found.models, found.differences, agrees, curve, frame)
+
+
+def _needed(masks: Masks | None, purpose: str) -> Masks:
+    if masks is None:
+        msg = f"{purpose}, say where their masks are: masks=folder, or masks={{'unet': folder}}"
+        raise InputError(msg)
+    return masks
+
+
+def _masks(masks: Masks) -> Path | dict[str, Path]:
+    return {name: Path(path) for name, path in masks.items()} if isinstance(masks, Mapping) else Path(masks)
 
 
 def _join(scores: pl.DataFrame, truth: Table) -> pl.DataFrame:

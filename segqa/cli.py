@@ -22,7 +22,7 @@ from segqa.commands.spe_estimate import spe_estimate
 from segqa.commands.spe_fit import spe_fit
 from segqa.commands.train import train
 from segqa.commands.weights import app as weights
-from segqa.config import load_defaults
+from segqa.config import load_defaults, name_variables
 from segqa.errors import ExitCode, SegqaError
 
 
@@ -66,6 +66,7 @@ def segqa(
 ) -> None:
     """Tell how good a medical image segmentation is when there is no ground truth."""
     console.set_quiet(quiet)
+    name_variables(context.command, str(context.auto_envvar_prefix))
     context.default_map = load_defaults(context, Path.cwd())
 
 

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from segqa.errors import InputError
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import typer
 
 OWN_FILE, SHARED_FILE = "segqa.toml", "pyproject.toml"
+
+_PLACES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+"""Where a value can come from, closest first, as the command line library names it."""
+
+T = TypeVar("T")
 
 
 def load_defaults(context: typer.Context, start: Path) -> dict[str, Any]:
@@ -38,6 +43,49 @@ def load_defaults(context: typer.Context, start: Path) -> dict[str, Any]:
         return {}
     path, sections = found
     return _Reader(context, path).read_group(context.command, sections, "segqa")
+
+
+def name_variables(group: Any, prefix: str) -> None:
+    """Let every option's variable be called `SEGQA_<COMMAND>_<OPTION>`, as its long name says, not as its parameter.
+
+    Args:
+        group: The commands.
+        prefix: What the variables of the group begin with.
+    """
+    for name, command in group.commands.items():
+        inner = f"{prefix}_{name}".upper().replace("-", "_")
+        if hasattr(command, "commands"):
+            name_variables(command, inner)
+            continue
+        for parameter in command.params:
+            spelled = next((text[2:].replace("-", "_") for text in parameter.opts if text.startswith("--")), None)
+            if spelled not in (None, parameter.name):
+                parameter.envvar = f"{inner}_{spelled.upper()}"
+                parameter.allow_from_autoenv = False
+
+
+def keep_closest(context: typer.Context, **rivals: T) -> dict[str, T | None]:
+    """Of options that exclude each other, keep those given closest to the call; the others are `None`.
+
+    Two that are given in the same place are both kept: it is for the command to refuse them.
+
+    Args:
+        context: Of the command.
+        rivals: Values by parameter; `None` for one that was not given.
+    """
+    places = {name: _distance(context, name) for name, value in rivals.items() if value is not None}
+    closest = min(places.values(), default=0)
+    return {name: value if places.get(name) == closest else None for name, value in rivals.items()}
+
+
+def is_on_call(context: typer.Context, name: str) -> bool:
+    """Tell whether a parameter stands on the command line."""
+    return _distance(context, name) == 0
+
+
+def _distance(context: typer.Context, name: str) -> int:
+    source = context.get_parameter_source(name)
+    return _PLACES.index(source.name) if source is not None and source.name in _PLACES else len(_PLACES)
 
 
 def find_config(start: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -55,13 +55,14 @@ class ScorePlan:
         # The axis: slices along another one have the same names.
         axes = sorted({source.axis for case in self.cases for source in (case.image, *case.masks.values())})
         options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
+        options["models"] = sorted({model for case in self.cases for model in case.masks})
         options["runner"] = self.evaluator.runner.name
         return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *self.paths[2:]])
 
 
 def plan_score(
     images: Path,
-    masks: Path,
+    masks: Path | Mapping[str, Path],
     boxes: Path | None = None,
     *,
     weights: str | Path = DEFAULT_WEIGHTS,
@@ -76,7 +77,7 @@ def plan_score(
 
     Args:
         images: Folder or file.
-        masks: Folder or file; sub-folders are models.
+        masks: Folder or file; sub-folders are models. Or a path for each model.
         boxes: Prompt boxes, `boxes.json` or COCO.
         weights: A shipped evaluator's name, or a file.
         reading: How cases are read; what to do with errors.
@@ -91,7 +92,9 @@ def plan_score(
     """
     chosen = reading or Reading()
     skip = chosen.on_error == "skip"
-    for path in (images, masks, *([boxes] if boxes else [])):
+    mask_paths = tuple(masks.values()) if isinstance(masks, Mapping) else (masks,)
+    paths = (images, *mask_paths, *([boxes] if boxes else []))
+    for path in paths:
         if not path.exists():
             msg = f"{path}: no such file or folder; give the paths of images, masks and boxes that exist"
             raise InputError(msg)
@@ -105,7 +108,7 @@ def plan_score(
         raise InputError(msg)
     workers = workers or os.cpu_count() or 1
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
-    return ScorePlan(found, evaluator, chosen, workers, (images, masks, *([boxes] if boxes else [])))
+    return ScorePlan(found, evaluator, chosen, workers, paths)
 
 
 def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = False) -> Iterator[list[Row]]:

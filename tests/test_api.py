@@ -104,3 +104,28 @@ def test_scores_of_files_go_on_to_flags_ranks_and_models(tiny_weights, tmp_path)
     assert len(scores.benchmark(draws=100)) == 3
     if pytest.importorskip("matplotlib"):
         assert scores.plot().axes
+
+
+def test_images_are_scored_ranked_and_the_best_copied(tiny_weights, tmp_path):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=2)
+    masks = {path.name: path for path in sorted((tmp_path / "masks").iterdir())}
+    options = {"boxes": tmp_path / "boxes.json", "weights": tiny_weights, "workers": 1}
+    ranked = segqa.rank(tmp_path / "images", masks=masks, copy_best=tmp_path / "best", **options)
+    scores = segqa.score(tmp_path / "images", masks, **options)
+    assert_frame_equal(ranked.to_polars(), ranking.rank(scores.to_polars()))
+    scores.rank(copy_best=tmp_path / "again")
+    segqa.rank(scores.to_polars(), masks=tmp_path / "masks", copy_best=tmp_path / "third")
+    written = [sorted((tmp_path / name).glob("*.png")) for name in ("best", "again", "third")]
+    assert [len(paths) for paths in written] == [2, 2, 2]
+    assert len({tuple(path.read_bytes() for path in paths) for paths in written}) == 1
+
+
+def test_ranking_says_what_it_lacks(tables, tmp_path):
+    with pytest.raises(InputError, match="to score images, say where"):
+        segqa.rank(tmp_path)
+    with pytest.raises(InputError, match="to copy the best, say where"):
+        segqa.rank(tables[0], copy_best=tmp_path / "best")
+    with pytest.raises(InputError, match="boxes: for images"):
+        segqa.rank(tables[0], boxes="boxes.json")

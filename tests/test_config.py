@@ -144,3 +144,42 @@ def test_the_program_itself_reads_the_file_and_ends_with_2_on_a_wrong_key(run, t
     result = run("flag", "scores.csv")
     assert result.exit_code == 2
     assert "did you mean 'threshold'?" in result.stderr
+
+
+@pytest.fixture
+def graded(tmp_path, monkeypatch):
+    """Ten objects, with a file that asks for a percentile."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"c{i},1,1,m,{i / 10}\n" for i in range(10))
+    (tmp_path / "scores.csv").write_text("case,object,label,model,predicted_dice\n" + rows)
+    (tmp_path / "segqa.toml").write_text('[flag]\npercentile = 50\nscores = "scores.csv"\n')
+    return tmp_path
+
+
+def flagged(result):
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.count('"case"')
+
+
+def test_of_rules_that_exclude_each_other_the_one_closest_to_the_call_wins(run, graded, monkeypatch):
+    assert flagged(run("flag", "--format", "json")) == 5
+    assert flagged(run("flag", "--format", "json", "--threshold", 0.25)) == 3
+    monkeypatch.setenv("SEGQA_FLAG_THRESHOLD", "0.15")
+    assert flagged(run("flag", "--format", "json")) == 2
+    assert flagged(run("flag", "--format", "json", "--threshold", 0.25)) == 3
+    assert flagged(run("flag", "--format", "json", "--percentile", 40)) == 4
+
+
+def test_two_rules_in_one_place_are_still_refused(run, graded):
+    (graded / "segqa.toml").write_text("[flag]\npercentile = 50\nthreshold = 0.5\n")
+    result = run("flag", "scores.csv")
+    assert result.exit_code == 2
+    assert "give one of them" in result.stderr
+
+
+def test_a_variable_is_called_by_the_long_option(run, graded, monkeypatch):
+    monkeypatch.setenv("SEGQA_FLAG_FORMAT", "json")
+    assert flagged(run("flag")) == 5
+    monkeypatch.delenv("SEGQA_FLAG_FORMAT")
+    monkeypatch.setenv("SEGQA_FLAG_FILE_FORMAT", "csv")
+    assert "┃" in run("flag").stdout or "|" in run("flag").stdout

@@ -16,11 +16,13 @@ from segqa.commands.results import (
     check_output,
     hand_over,
 )
+from segqa.config import keep_closest
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "why"]
 
 
 def flag(
+    context: typer.Context,
     scores: ScoresArgument = DEFAULT_SCORES,
     percentile: Annotated[
         float | None,
@@ -61,7 +63,8 @@ def flag(
 
     check_output(output, file_format)
     frame = tables.read_scores(scores)
-    flags = flagging.flag(frame, percentile=percentile, threshold=threshold, use=use, per=per)
+    rule = keep_closest(context, percentile=percentile, threshold=threshold)
+    flags = flagging.flag(frame, **rule, use=use, per=per)
     title = f"{flags.height} of {frame.height} objects to look at, worst first"
     hand_over(
         flags, output=output, file_format=file_format, schema="segqa.flags", title=title, shown=SHOWN, quiet=quiet

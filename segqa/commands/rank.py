@@ -3,42 +3,73 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segqa import console
-from segqa.commands.results import (
-    DEFAULT_SCORES,
-    FormatOption,
-    OutputOption,
-    ScoresArgument,
-    check_output,
-    hand_over,
+from segqa.commands.reading import (
+    AllowMissingOption,
+    AxisOption,
+    BoxesOption,
+    LabelsOption,
+    NanOption,
+    ObjectsOption,
+    WeightsOption,
+    WindowOption,
+    parse_masks,
 )
+from segqa.commands.results import DEFAULT_SCORES, FormatOption, OutputOption, check_output, hand_over, parse_labels
+from segqa.config import is_on_call
 from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from segqa.scores import ScorePlan
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "runner_up", "margin", "intervals_overlap"]
 TITLE = "Best mask of each object"
 COMPARED = "Choosing by predicted score, against an oracle, one model and chance"
+SCORING = ("boxes", "weights", "labels", "objects", "window", "nan", "allow_missing", "workers")
+"""Options that only images need."""
 
 
 def rank(
-    scores: ScoresArgument = DEFAULT_SCORES,
+    context: typer.Context,
+    scores: Annotated[
+        Path, typer.Argument(help="Table that `segqa score` wrote; or images, which are scored first.")
+    ] = DEFAULT_SCORES,
+    masks: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR, repeatable; or a folder with a sub-folder a model.")
+    ] = None,
+    boxes: BoxesOption = None,
     truth: Annotated[Path | None, typer.Option(help="Table of `segqa evaluate`: tells how good the choice is.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks, a sub-folder a model.")] = None,
     copy_best: Annotated[
         Path | None, typer.Option(help="Write a mask per case there, each object from its best model.")
     ] = None,
+    weights: WeightsOption = "evaluator-lite0",
+    labels: LabelsOption = None,
+    objects: ObjectsOption = "labels",
+    window: WindowOption = None,
+    axis: AxisOption = -1,
+    nan: NanOption = "error",
+    allow_missing: AllowMissingOption = False,
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:
     """Choose for each object the mask with the highest predicted score.
 
     The margin to the runner-up and whether their intervals overlap tell how sure the choice is. With --truth
-    the choice is compared with an oracle, with always one model, and with chance.
+    the choice is compared with an oracle, with always one model, and with chance. Images are scored as
+    `segqa score` does, into segqa/scores.csv.
 
     For example:
+
+    segqa rank images --masks unet=results/unet --masks sam=results/sam --copy-best best
 
     segqa rank segqa/scores.csv --output selection.csv
 
@@ -48,10 +79,26 @@ def rank(
     from segqa.output import tables
 
     check_output(output, file_format)
-    if (copy_best is None) != (masks is None):
-        msg = "--copy-best and --masks belong together: where to write, and where the masks are"
-        raise InputError(msg)
-    frame = tables.read_scores(scores)
+    named = parse_masks(masks) if masks else None
+    plan: ScorePlan | None = None
+    if tables.is_table(scores):
+        _check_table_call(context, has_masks=named is not None, copies=copy_best is not None)
+        frame = tables.read_scores(scores)
+    else:
+        from segqa.quality.scoring import Reading
+        from segqa.scores import plan_score
+
+        plan = plan_score(
+            scores,
+            _needed(named, scores),
+            boxes,
+            weights=weights,
+            reading=Reading(parse_labels(labels), objects, window, nan),
+            axis=axis,
+            allow_missing=allow_missing,
+            workers=workers,
+        )
+        frame = _score(plan)
     joined = None if truth is None else agreement.join_truth(frame, tables.read_truth(truth))
     chosen = ranking.rank(frame)
     if joined is None:
@@ -61,7 +108,40 @@ def rank(
             tables.write_table(chosen, output, schema="segqa.selection")
         compared = ranking.selection_table(joined)
         hand_over(compared, output=None, file_format=file_format, schema="segqa.selection_quality", title=COMPARED)
-    if masks is not None and copy_best is not None:
-        from segqa.decisions.composing import write_chosen
+    if copy_best is not None and named is not None:
+        from segqa.decisions import composing
 
-        console.note(f"{write_chosen(frame, chosen, masks, copy_best)} masks written to {copy_best}")
+        cases = composing.find_masks(frame, named, axis=axis) if plan is None else plan.cases
+        console.note(f"{composing.write_chosen(frame, chosen, cases, copy_best)} masks written to {copy_best}")
+
+
+def _check_table_call(context: typer.Context, *, has_masks: bool, copies: bool) -> None:
+    """Refuse what would have no effect on a table that is there already."""
+    if copies and not has_masks:
+        msg = "--copy-best needs --masks: where to write, and where the masks are"
+        raise InputError(msg)
+    unused = [name for name in (*SCORING, *(() if copies else ("masks",))) if is_on_call(context, name)]
+    if unused:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        msg = f"{options}: for images that are scored first{'' if copies else ', or --masks for --copy-best'}; "
+        raise InputError(msg + "a table of scores is ranked as it is")
+
+
+def _needed(masks: Path | Mapping[str, Path] | None, images: Path) -> Path | Mapping[str, Path]:
+    if masks is None:
+        msg = f"{images}: not a table by its name; to score images first, name their masks with --masks NAME=DIR"
+        raise InputError(msg)
+    return masks
+
+
+def _score(plan: ScorePlan) -> pl.DataFrame:
+    """Return the scores, and keep them where `segqa score` does: they were the slow part."""
+    from segqa.output.tables import write_table
+    from segqa.scores import run_score, to_table
+
+    console.note(plan.summary())
+    rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
+    table = to_table(rows)
+    write_table(table, DEFAULT_SCORES)
+    console.note(f"{table.height} rows written to {DEFAULT_SCORES}")
+    return table

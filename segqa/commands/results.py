@@ -74,7 +74,7 @@ def hand_over(
         console.result(tables.render(frame, file_format, schema=schema))
 
 
-def parse_labels(labels: str | None) -> list[int] | None:
+def parse_labels(labels: str | None) -> tuple[int, ...] | None:
     """Return the numbers of `--labels 1,3`; `None` without the option.
 
     Raises:
@@ -86,4 +86,4 @@ def parse_labels(labels: str | None) -> list[int] | None:
     if not all(part.isascii() and part.isdigit() for part in parts):
         msg = f"--labels {labels}: numbers such as 1,3 were expected"
         raise InputError(msg)
-    return [int(part) for part in parts]
+    return tuple(int(part) for part in parts)

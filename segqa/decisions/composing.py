@@ -2,92 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from segqa.data.boxes import Box
 from segqa.data.cases import find_cases
 from segqa.data.masks import read_mask, write_mask
-from segqa.data.objects import find_objects
-from segqa.data.pairing import pair_files
+from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.types import PromptBox
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import polars as pl
+    from collections.abc import Iterable, Sequence
 
     from segqa.data.types import Case, LabelMap, Mask
 
     Row = Mapping[str, Any]
 
+CORNERS = ("x0", "y0", "x1", "y1")
 
-def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, masks: Path, folder: Path) -> int:
+
+def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Case], folder: Path) -> int:
     """Write the mask of each case, composed of the chosen objects, as PNG; a slice is a case of its own.
 
     Objects that share a label in a case are told apart by their boxes in the scores. Where chosen objects of
-    different models overlap, the later one is on top.
+    different models overlap, the later one is on top. A case in which no object was scored has no file.
 
     Args:
         scores: The scores that were ranked.
         chosen: `ranking.rank` of them.
-        masks: The masks that were scored: a folder with a sub-folder for each model.
+        cases: The cases with the masks of each model, as they were scored or as `find_masks` finds them.
         folder: Where to write `<case>.png`; sub-folders of cases are kept.
 
     Returns:
         The number of files written.
 
     Raises:
-        InputError: A case has no masks there, or a label is not a number.
+        InputError: A case or a model has no mask there, or a label is not a number.
     """
-    cases = _find_all(masks)
-    missing = [name for name in chosen["case"].unique(maintain_order=True) if name not in cases]
-    if missing:
-        msg = f"{len(missing)} cases of the scores have no mask in {masks}: {', '.join(missing[:3])}; "
-        raise InputError(msg + "give the folder that was scored")
+    known = {case.name: case for case in cases}
     by_label = scores.partition_by("case", "label", "model", as_dict=True)
-    groups = chosen.partition_by("case", maintain_order=True)
+    groups = chosen.drop_nulls("model").partition_by("case", maintain_order=True)
+    _check_masks(groups, known)
     for group in groups:
-        case = cases[group["case"][0]]
+        case = known[group["case"][0]]
         path = folder / f"{case.name.replace(':', '_')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(path, _compose(case, group, by_label))
     return len(groups)
 
 
-def _find_all(masks: Path) -> dict[str, Case]:
-    """Return the cases that any model has a mask of; the mask of one model plays the image."""
-    root = next((path for path in sorted(masks.iterdir()) if path.is_dir()), masks) if masks.is_dir() else masks
-    models = {model: masks / model for model in pair_files(root, masks).masks}
-    if not all(path.is_dir() for path in models.values()):
-        msg = f"{masks}: no sub-folder for each model; give the folder that holds one folder a model"
-        raise InputError(msg)
+def find_masks(scores: pl.DataFrame, masks: Path | Mapping[str, Path], *, axis: int = -1) -> list[Case]:
+    """Return the cases that any model of the scores has a mask of; the mask of one model plays the image.
+
+    Args:
+        scores: The scores of these masks.
+        masks: What was scored: a folder (with a sub-folder for each model, if they are several), or a path for
+            each model.
+        axis: Slicing axis of volumes.
+
+    Raises:
+        InputError: A model of the scores has no masks there, or they cannot be read.
+    """
+    models = {model: _model_path(masks, model) for model in sorted(scores["model"].unique()) if model}
+    # A slice in which every model missed the object is a case because of its box.
+    slices = scores.filter(pl.col("case").str.contains(":", literal=True)).drop_nulls(CORNERS)
+    boxes = {row["case"]: (PromptBox(_box(row)),) for row in slices.iter_rows(named=True)}
     found: dict[str, Case] = {}
     for path in models.values():
-        for case in find_cases(path, models, allow_missing=True):
+        for case in find_cases(path, models, boxes=boxes, allow_missing=True, axis=axis):
             found.setdefault(case.name, case)
-    return found
+    return list(found.values())
+
+
+def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
+    if isinstance(masks, Path):
+        nested = masks / model
+        path = nested if nested.is_dir() or masks.resolve().name != model else masks
+    else:
+        path = masks.get(model, Path(model))
+    if not path.exists():
+        where = masks if isinstance(masks, Path) else f"the masks of {', '.join(masks)}"
+        msg = f"{where}: no masks of the model {model!r}, which the scores have; give the masks that were scored"
+        raise InputError(msg)
+    return path
+
+
+def _check_masks(groups: Sequence[pl.DataFrame], known: Mapping[str, Case]) -> None:
+    wanted = {(group["case"][0], model) for group in groups for model in group["model"]}
+    missing = sorted(case for case, model in wanted if case not in known or model not in known[case].masks)
+    if missing:
+        msg = f"{len(missing)} cases of the scores have no mask of their chosen model: {', '.join(missing[:3])}; "
+        raise InputError(msg + "give the masks that were scored")
 
 
 def _compose(case: Case, group: pl.DataFrame, by_label: Mapping[tuple[Any, ...], pl.DataFrame]) -> LabelMap:
-    maps: dict[str, LabelMap] = {}
-    composed: LabelMap | None = None
+    maps = {model: read_mask(case.masks[model]).pixels.astype(np.int32, copy=False) for model in set(group["model"])}
+    composed = np.zeros_like(maps[group["model"][0]])
     for row in group.iter_rows(named=True):
-        model = row["model"]
-        if model is None:
+        if row["label"] == UNKNOWN_LABEL:  # a box that the model missed: nothing to draw
             continue
-        if model not in maps:
-            maps[model] = read_mask(case.masks[model]).pixels.astype(np.int32, copy=False)
-        if composed is None:
-            composed = np.zeros_like(maps[model])
-        rows = by_label[row["case"], row["label"], model].to_dicts()
-        composed[_object_mask(maps[model], row, rows)] = _number(row)
-    if composed is None:
-        first = next(iter(case.masks.values()))
-        return np.zeros(read_mask(first).pixels.shape, np.int32)
+        label_map, rows = maps[row["model"]], by_label[row["case"], row["label"], row["model"]].to_dicts()
+        composed[_object_mask(label_map, row, rows)] = _number(row)
     return composed
 
 
@@ -96,10 +116,14 @@ def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
     label = _number(row)
     if len(rows) == 1:
         return np.asarray(label_map == label)
-    boxes = tuple(PromptBox(Box(*(one[name] for name in ("x0", "y0", "x1", "y1"))), str(label)) for one in rows)
+    boxes = tuple(PromptBox(_box(one), str(label)) for one in rows)
     found = find_objects(label_map, boxes=boxes, labels=[label])
     place = [one["object"] for one in rows].index(row["object"])
     return found[place].mask
+
+
+def _box(row: Row) -> Box:
+    return Box(*(row[name] for name in CORNERS))
 
 
 def _number(row: Row) -> int:

@@ -44,23 +44,32 @@ INVENTED = "the reference has no object there"
 
 
 def find_evaluated(
-    pred: Path,
+    pred: Path | Mapping[str, Path],
     truth: Path,
     *,
     boxes: Mapping[str, tuple[PromptBox, ...]] | None = None,
     allow_missing: bool = False,
+    axis: int = -1,
 ) -> list[Case]:
     """Pair predicted with reference masks as `find_cases` pairs masks with images.
 
     The reference also stands among the masks of each case (as `TRUTH`), so that a slice of a volume in which
     only the reference has foreground is a case: what was missed counts.
 
+    Args:
+        pred: Predicted masks, as `find_cases` takes them.
+        truth: Reference masks.
+        boxes: Prompt boxes by case.
+        allow_missing: Leave out files without partner.
+        axis: Slicing axis of volumes.
+
     Raises:
         InputError: As `find_cases`.
     """
-    models = {model: pred / model for model in pair_files(truth, pred).masks}
-    paths = {model: path if path.is_dir() else pred for model, path in models.items()}
-    return list(find_cases(truth, paths | {TRUTH: truth}, boxes=boxes, allow_missing=allow_missing))
+    if isinstance(pred, Path):
+        models = {model: pred / model for model in pair_files(truth, pred).masks}
+        pred = {model: path if path.is_dir() else pred for model, path in models.items()}
+    return list(find_cases(truth, {**pred, TRUTH: truth}, boxes=boxes, allow_missing=allow_missing, axis=axis))
 
 
 def evaluate_cases(

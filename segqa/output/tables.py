@@ -89,6 +89,11 @@ def render(frame: pl.DataFrame, file_format: str, *, schema: str = SCHEMA_NAME) 
     return buffer.getvalue().decode("utf-8")
 
 
+def is_table(path: Path) -> bool:
+    """Tell by the name whether a path is a table's; pictures and folders are not."""
+    return path.suffix.lower().removeprefix(".") in FORMATS and not path.is_dir()
+
+
 def table_format(path: Path) -> str:
     """Return the format that a file's extension stands for; `InputError` when it stands for none."""
     file_format = path.suffix.lower().removeprefix(".")

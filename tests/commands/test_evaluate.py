@@ -72,3 +72,45 @@ def test_a_bad_call_exits_two_and_writes_nothing(run, folders, arguments):
     before = sorted(folders.iterdir())
     assert run("evaluate", "masks", "truth", *arguments).exit_code == 2
     assert sorted(folders.iterdir()) == before
+
+
+def test_models_may_be_named_one_by_one(run, folders):
+    result = run("evaluate", "first=masks/x", "second=masks/y", "truth", "--output", "e.csv")
+    assert result.exit_code == 0, result.stderr
+    table = pl.read_csv(folders / "e.csv")
+    assert table.filter(model="first").sort("case")["true_dice"].to_list() == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6])
+    assert table.filter(model="second")["true_dice"].to_list() == pytest.approx([0.9] * 5)
+
+
+@pytest.mark.parametrize(
+    ("pred", "text"),
+    [
+        (["masks/x", "masks/y"], "several masks need a name each"),
+        (["a=masks/x", "a=masks/y"], "two masks are named a"),
+        (["a=nowhere"], "no such file or folder"),
+        (["=masks/x"], "NAME=DIR"),
+    ],
+)
+def test_masks_without_a_name_of_their_own_are_refused(run, folders, pred, text):
+    result = run("evaluate", *pred, "truth")
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(run, folders):
+    (folders / "masks" / "x").rename(folders / "epoch=3")
+    assert run("evaluate", "epoch=3", "truth", "--output", "e.csv").exit_code == 0
+    assert pl.read_csv(folders / "e.csv")["model"].unique().to_list() == ["epoch=3"]
+
+
+def test_volumes_are_cut_along_the_axis_that_score_was_given(run, folders):
+    volume = np.zeros((4, 6, 6), np.uint8)
+    volume[1:3, 1:4, 1:4] = 1
+    for name in ("pred", "reference"):
+        (folders / name).mkdir()
+        np.save(folders / name / "v.npy", volume)
+    cases = {}
+    for axis in (-1, 0):
+        assert run("evaluate", "pred", "reference", "--axis", axis, "--output", "e.csv").exit_code == 0
+        cases[axis] = pl.read_csv(folders / "e.csv")["case"].to_list()
+    assert cases == {-1: ["v:1", "v:2", "v:3"], 0: ["v:1", "v:2"]}

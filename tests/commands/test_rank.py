@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -79,11 +81,103 @@ def test_objects_of_one_label_come_each_from_their_own_model(run, tmp_path):
     assert np.argwhere(np.asarray(Image.open(best / "a.png"))).tolist() == [[1, 1], [5, 6]]
 
 
-@pytest.mark.parametrize("arguments", [["--copy-best", "best"], ["--masks", "masks"]])
-def test_copying_needs_both_folders(run, scores, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--copy-best", "best"], "--copy-best needs --masks"),
+        (["--masks", "masks"], "--masks: for images that are scored first"),
+        (["--boxes", "boxes.json", "--labels", "1"], "--boxes, --labels: for images"),
+    ],
+)
+def test_what_would_have_no_effect_on_a_table_is_refused(run, scores, arguments, text):
     result = run("rank", scores, *arguments)
     assert result.exit_code == 2
-    assert "belong together" in result.stderr
+    assert text in result.stderr
+
+
+def test_images_without_masks_are_refused_in_one_line(run, tmp_path):
+    result = run("rank", tmp_path)
+    assert result.exit_code == 2
+    assert "--masks NAME=DIR" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_model_without_masks_there_is_named(run, scores, tmp_path):
+    save(tmp_path / "masks" / "x" / "a.png", np.eye(8))
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best")
+    assert result.exit_code == 2
+    assert "no masks of the model 'y'" in result.stderr
+
+
+def test_masks_may_be_named_one_by_one(run, scores, tmp_path):
+    for folder, row in (("first", 1), ("second", 2)):
+        for case in "ab":
+            pixels = np.zeros((8, 8))
+            pixels[row] = 1
+            save(tmp_path / folder / f"{case}.png", pixels)
+    named = ("--masks", f"x={tmp_path / 'first'}", "--masks", f"y={tmp_path / 'second'}")
+    result = run("rank", scores, *named, "--copy-best", tmp_path / "best")
+    assert result.exit_code == 0, result.stderr
+    rows = [np.flatnonzero(np.asarray(Image.open(tmp_path / "best" / f"{case}.png")).any(axis=1)) for case in "ab"]
+    assert [row.tolist() for row in rows] == [[1], [2]]
+
+
+def test_a_case_without_any_score_has_no_file(run, scores, tmp_path):
+    scores.write_text(HEADER + "a,1,1,x,0.9,0,0,8,8\na,1,1,y,,0,0,8,8\nb,,,x,,,,,\nb,,,y,,,,,\n")
+    for case, model in (("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")):
+        save(tmp_path / "masks" / model / f"{case}.png", np.eye(8))
+    assert run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best").exit_code == 0
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["a.png"]
+
+
+def test_a_missed_box_of_unknown_label_draws_nothing(run, scores, tmp_path):
+    scores.write_text(HEADER + "a,1,1,x,0.9,0,0,8,8\na,1,unknown,x,0.1,5,5,8,8\n")
+    save(tmp_path / "masks" / "x" / "a.png", np.eye(8))
+    assert run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best").exit_code == 0
+    assert np.asarray(Image.open(tmp_path / "best" / "a.png")).sum() == 8
+
+
+def test_slices_along_another_axis_are_found_and_one_that_all_missed_is_empty(run, scores, tmp_path):
+    volume = np.zeros((3, 8, 8), np.uint8)
+    volume[1, 2] = 1
+    (tmp_path / "masks").mkdir()
+    np.save(tmp_path / "masks" / "v.npy", volume)
+    scores.write_text(HEADER + "v:1,1,1,masks,0.9,0,0,8,8\nv:2,1,1,masks,0.1,0,0,8,8\n")
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--axis", 0, "--copy-best", tmp_path / "best")
+    assert result.exit_code == 0, result.stderr
+    rows = [np.asarray(Image.open(tmp_path / "best" / f"v_{i}.png")).any(axis=1) for i in (1, 2)]
+    assert [np.flatnonzero(row).tolist() for row in rows] == [[2], []]
+
+
+def test_images_are_scored_as_score_does_and_the_best_is_copied(run, tmp_path, tiny_weights, monkeypatch):
+    from segqa.phantoms import write_demo
+
+    monkeypatch.chdir(tmp_path)
+    write_demo(tmp_path, n_cases=2)
+    shared = ("--boxes", "boxes.json", "--weights", tiny_weights, "--workers", 1)
+    assert run("score", "images", "masks", *shared, "--output", "apart.csv").exit_code == 0
+    models = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    named = [part for model in models for part in ("--masks", f"{model}=masks/{model}")]
+    result = run("rank", "images", *named, *shared, "--copy-best", "best", "--output", "selection.csv")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "segqa/scores.csv").read_text() == (tmp_path / "apart.csv").read_text()
+    assert run("rank", "apart.csv", "--output", "again.csv").exit_code == 0
+    assert (tmp_path / "selection.csv").read_text() == (tmp_path / "again.csv").read_text()
+    result = run("rank", "apart.csv", "--masks", "masks", "--copy-best", "best2")
+    assert result.exit_code == 0, result.stderr
+    first, second = (sorted((tmp_path / name).rglob("*.png")) for name in ("best", "best2"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert len(first) == 2
+
+
+def test_ranking_a_table_imports_no_torch(scores):
+    code = (
+        "import sys; from segqa.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", code, "rank", str(scores)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
 
 
 def test_masks_of_other_cases_are_refused(run, scores, tmp_path):
@@ -91,4 +185,4 @@ def test_masks_of_other_cases_are_refused(run, scores, tmp_path):
         save(tmp_path / "masks" / model / "z.png", np.eye(8))
     result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best")
     assert result.exit_code == 2
-    assert "2 cases of the scores have no mask" in result.stderr
+    assert "2 cases of the scores have no mask of their chosen model" in result.stderr

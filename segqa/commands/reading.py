@@ -1,0 +1,46 @@
+"""How the commands that read pictures are told what to read: the same options, the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BoxesOption = Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")]
+LabelsOption = Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")]
+ObjectsOption = Annotated[
+    Literal["labels", "components"], typer.Option(help="What is an object where there are no boxes.")
+]
+WindowOption = Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")]
+AxisOption = Annotated[int, typer.Option(help="Slicing axis of volumes.")]
+NanOption = Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")]
+AllowMissingOption = Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")]
+WeightsOption = Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")]
+
+
+def parse_masks(texts: Sequence[str]) -> Path | Mapping[str, Path]:
+    """Return the masks that one path, or one or more `NAME=DIR`, name: a path, or a path for each model.
+
+    Raises:
+        InputError: Two paths without names, or two of one name.
+    """
+    # A path that exists is one, even with `=` in its name.
+    named = [None if Path(text).exists() else text.partition("=") for text in texts]
+    if len(texts) == 1 and (named[0] is None or not named[0][1]):
+        return Path(texts[0])
+    masks: dict[str, Path] = {}
+    for text, parts in zip(texts, named, strict=True):
+        if parts is None or not (parts[0] and parts[2]):
+            msg = f"{text}: several masks need a name each, NAME=DIR, for instance unet={Path(text).name or 'masks'}"
+            raise InputError(msg)
+        if parts[0] in masks:
+            msg = f"{text}: two masks are named {parts[0]}; give each model a name of its own"
+            raise InputError(msg)
+        masks[parts[0]] = Path(parts[2])
+    return masks
