@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from segqa.errors import InputError
 from segqa.quality.corruptions import corrupt
 from segqa.quality.cropping import Proposal, make_record
 from segqa.quality.prompting import centre_point, jitter_box, match_boxes, wrong_box
-from segqa.quality.records import Record, read_rows, write_shard
+from segqa.quality.records import Record, join_shards, read_rows, write_shard
 from segqa.quality.targets import Skipped, Target, choose_targets
 from segqa.segmenters.base import Prompt, Segmenter
 
@@ -32,6 +33,9 @@ EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "
 
 CORRUPTION = "corruption"
 """Source of a mask that was made by spoiling the reference."""
+
+UNFINISHED = "unfinished"
+"""Folder of the cases whose shard is not complete yet; gone at the end."""
 
 UNREADABLE = "cannot be read"
 """Begins the reason of a case that was skipped because of its files."""
@@ -263,28 +267,33 @@ def prepare_shards(
         segmenters: Who proposes masks.
         out: Folder of the shards; made when missing.
         settings: What is made of each object.
-        cases_per_shard: A killed run loses at most this many cases.
+        cases_per_shard: How many cases a file has; a killed run loses the one that it was at.
         origin: Whatever else the records depend on, for the fingerprint; JSON.
         on_error: Whether a case that cannot be read ends the run or becomes a skipped row.
 
     Raises:
         InputError: When the folder holds the work of other settings, cases or segmenters, or a case cannot be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    unfinished = out / UNFINISHED
+    unfinished.mkdir(parents=True, exist_ok=True)
     _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings, origin)
     for start in range(0, len(names), cases_per_shard):
         path = out / f"shard-{start // cases_per_shard:05d}.safetensors"
         block = names[start : start + cases_per_shard]
+        pieces = [unfinished / f"{path.stem}-{number:03d}.safetensors" for number in range(len(block))]
         if path.exists():
             rows = read_rows(path)
             yield from (sum(row["case"] == name for row in rows) for name in block)
-            continue
-        made: list[Prepared] = []
-        for name in block:
-            made.append(_prepare_named(name, load, segmenters, settings, on_error))
-            yield len(made[-1].records)
-        skipped = [asdict(row) for prepared in made for row in prepared.skipped]
-        write_shard(path, [record for prepared in made for record in prepared.records], skipped)
+        else:
+            for piece, name in zip(pieces, block, strict=True):
+                if not piece.exists():
+                    made = _prepare_named(name, load, segmenters, settings, on_error)
+                    write_shard(piece, made.records, [asdict(row) for row in made.skipped])
+                yield len(read_rows(piece))
+            join_shards(pieces, path)
+        for piece in pieces:
+            piece.unlink(missing_ok=True)
+    shutil.rmtree(unfinished)
 
 
 def _prepare_named(

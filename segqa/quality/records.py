@@ -120,6 +120,16 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
     part.replace(path)
 
 
+def join_shards(parts: Sequence[Path], path: Path) -> None:
+    """Write the records and skipped rows of several shards as one.
+
+    Raises:
+        InputError: When a part is not a whole shard.
+    """
+    records = [record for part in parts for record in read_shard(part)]
+    write_shard(path, records, [row for part in parts for row in read_skipped(part)])
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the metadata of a shard's records, without their pixels.
 

@@ -157,6 +157,19 @@ def test_a_run_that_broke_in_the_middle_ends_with_the_same_bytes(data, filler, c
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
+def test_a_run_that_broke_within_a_shard_redoes_no_finished_case(data, filler, call, tmp_path):
+    call(data, "--out", tmp_path / "whole")
+    filler.fail_at = filler.calls + 3
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        call(data, "--out", tmp_path / "broken")
+    filler.calls, filler.fail_at = 0, None
+    call(data, "--out", tmp_path / "broken")
+
+    assert filler.calls == 2  # of 4 images with objects
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
 def test_another_call_into_the_same_folder_is_refused(data, filler, call, tmp_path):
     call(data, "--out", tmp_path / "out")
 
