@@ -178,7 +178,9 @@ def _finish(plan: PreparePlan, out: Path) -> None:
     write_table(skipped, out / SKIPPED, schema="segqa.skipped")
     objects = records.select("case", "object").n_unique()
     console.table(summarise(records), title=f"True Dice of {records.height} masks of {objects} objects in {out}")
-    if skipped.height:
+    if records.is_empty():
+        console.warn(f"no object was prepared; {out / SKIPPED} says why")
+    elif skipped.height:
         console.note(f"{skipped.height} rows in {out / SKIPPED} say what was left out and why")
     n_failed = _count_failed(skipped)
     if n_failed:

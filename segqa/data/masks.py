@@ -153,7 +153,7 @@ def _grey_values(
     image: PillowImage, bits: int, channel: MaskChannel | None, source: Source, warnings: list[str]
 ) -> NDArray[Any]:
     if channel == "alpha" and "transparency" not in image.info:
-        msg = f"{source}: no alpha channel to read the mask from; leave out --mask-channel"
+        msg = f"{source}: no alpha channel to read the mask from; choose another channel"
         raise InputError(msg)
     if channel is not None and image.mode in ("P", "L", "1"):
         return np.asarray(image.convert("RGBA").getchannel(_CHANNELS.index(channel)))
@@ -177,7 +177,7 @@ def _one_channel(
     alpha = values[..., -1] if has_alpha else None
     if mask_channel == "alpha":
         if alpha is None:
-            msg = f"{show_name(path)}: no alpha channel to read the mask from; leave out --mask-channel"
+            msg = f"{show_name(path)}: no alpha channel to read the mask from; choose another channel"
             raise InputError(msg)
         return np.asarray(alpha)
     colors = values[..., :-1] if has_alpha else values
@@ -188,7 +188,7 @@ def _one_channel(
         raise InputError(_color_text(colors, path))
     if alpha is not None and alpha.min() != alpha.max():
         if grey.min() == grey.max():
-            msg = f"{show_name(path)}: blank in colour, content in alpha; read it with --mask-channel alpha"
+            msg = f"{show_name(path)}: blank in colour, content in alpha; save the mask as a grey picture"
             raise InputError(msg)
         warnings.append("alpha-dropped")
     return np.asarray(grey)
@@ -198,5 +198,5 @@ def _color_text(colors: NDArray[Any], path: Path) -> str:
     found = np.unique(colors.reshape(-1, colors.shape[-1]), axis=0)
     names = ["(" + ", ".join(str(value) for value in color) + ")" for color in found.tolist()]
     fact = f"a colour mask with {len(names)} colours: {list_some(names, limit=4)}"
-    remedy = "save one number a class (grey or palette PNG), or choose a channel with --mask-channel"
+    remedy = "save one number a class (grey or palette PNG)"
     return f"{show_name(path)}: {fact}; {remedy}"

@@ -137,6 +137,17 @@ def test_what_is_left_out_has_a_row_with_the_reason(data, filler, call, tmp_path
     assert reasons["patient1_s03"] == "too small: 5 x 7 px, at least 16 are needed"
 
 
+def test_references_without_any_object_are_warned_of(data, filler, call, tmp_path):
+    for path in (data / "masks").iterdir():
+        Image.fromarray(draw(64)).save(path)
+
+    result = call(data, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0
+    assert "no object was prepared" in result.stderr
+    assert len(pl.read_csv(tmp_path / "out" / "skipped.csv")) == 5
+
+
 def test_a_run_that_broke_in_the_middle_ends_with_the_same_bytes(data, filler, call, tmp_path, monkeypatch):
     monkeypatch.setattr("segqa.quality.preparation.prepare_shards.__kwdefaults__", {
         "cases_per_shard": 2, "origin": None, "on_error": "stop",

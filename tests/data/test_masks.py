@@ -178,7 +178,7 @@ def test_a_mask_in_the_alpha_channel_alone_is_refused_with_the_remedy(tmp_path, 
     pixels = np.zeros((40, 50, 4), np.uint8)
     pixels[:, :, 3] = square * 255
     source = save(tmp_path / "a.png", pixels)
-    with pytest.raises(InputError, match="--mask-channel alpha"):
+    with pytest.raises(InputError, match="save the mask as a grey picture"):
         read_mask(source)
     assert np.array_equal(read_mask(source, mask_channel="alpha").pixels, square)
 

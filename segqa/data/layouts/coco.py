@@ -36,13 +36,16 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
         raise InputError(msg)
     content = read_json(truth)
     name = show_name(truth)
+    if not isinstance(content, dict):
+        msg = f"{name}: a JSON {type(content).__name__} where images, annotations and categories were expected"
+        raise InputError(msg)
     try:
         labels = {int(entry["id"]): str(entry["name"]) for entry in content.get("categories", ())}
         pictures = {
             entry["id"]: _Picture(str(entry["file_name"]), int(entry["height"]), int(entry["width"]))
             for entry in content["images"]
         }
-        annotations, left_out = _sort_out(content["annotations"], pictures)
+        annotations, left_out = _sort_out(content["annotations"], pictures, name)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         fact = f"an entry without a valid {error}"
         msg = f"{name}: {fact}; images need id, file_name, height, width; annotations id, image_id, category_id"
@@ -74,14 +77,17 @@ class _Annotation:
 
 
 def _sort_out(
-    entries: Sequence[Mapping[str, Any]], pictures: Mapping[Any, _Picture]
+    entries: Sequence[Mapping[str, Any]], pictures: Mapping[Any, _Picture], name: str
 ) -> tuple[dict[Any, list[_Annotation]], list[LeftOut]]:
     """Return the usable annotations by image, and the others with the reason."""
     annotations: dict[Any, list[_Annotation]] = {key: [] for key in pictures}
     left_out = []
     for entry in entries:
         one = _Annotation(str(entry["id"]), int(entry["category_id"]), entry.get("segmentation"))
-        picture = pictures[entry["image_id"]]
+        picture = pictures.get(entry["image_id"])
+        if picture is None:
+            msg = f"{name}: annotation {one.name} belongs to image {entry['image_id']}, which is not there; add it"
+            raise InputError(msg)
         if entry.get("iscrowd"):
             left_out.append(LeftOut(case_key(picture.file_name), "a crowd, not one object", one.name))
         elif not one.segmentation:

@@ -31,6 +31,9 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
         msg = f"{images}: no folder with images/, masks/ and dataset.json; choose another --layout"
         raise InputError(msg)
     about = read_json(root / "dataset.json")
+    if not isinstance(about, dict):
+        msg = f"{root / 'dataset.json'}: a JSON {type(about).__name__} where an object was expected; correct it"
+        raise InputError(msg)
     name = root.resolve().name
     found = find_labelled(root / "images", root / "masks", finding, name=name)
     if (root / "groups.json").is_file():

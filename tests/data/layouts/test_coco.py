@@ -83,8 +83,18 @@ def test_images_that_lack_are_named(paths):
 def test_an_annotation_of_an_unknown_image_is_an_error_of_one_line(paths):
     change(paths[1], lambda content: content["annotations"][0].update(image_id=99))
 
-    with pytest.raises(InputError, match=r"instances.json: an entry without a valid 99"):
+    with pytest.raises(InputError, match=r"instances.json: annotation 3. belongs to image 99, which is not there"):
         read(paths)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"images": []}', '{"images": [{"id": 1}], "annotations": []}'])
+def test_a_file_that_is_not_coco_is_an_error_of_one_line(paths, content):
+    paths[1].write_text(content)
+
+    with pytest.raises(InputError, match=r"^instances\.json: ") as error:
+        read(paths)
+
+    assert "attribute" not in str(error.value)
 
 
 def test_run_lengths_that_do_not_fill_the_image_are_an_error_of_one_line(paths):

@@ -49,6 +49,13 @@ def test_groups_come_from_their_file_and_none_may_lack(root):
         read(root)
 
 
+def test_a_description_that_is_no_object_is_an_error_of_one_line(root):
+    (root / "dataset.json").write_text("[1]")
+
+    with pytest.raises(InputError, match="a JSON list where an object was expected"):
+        LAYOUTS["segqa"].read(root, None, Finding())
+
+
 def test_a_case_reads_as_image_and_reference(root, draw):
     image, truth = read_labelled(read(root).cases[0])
 
