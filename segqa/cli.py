@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from segqa import __version__, console
 from segqa.commands.benchmark import benchmark
+from segqa.commands.calibrate import calibrate
+from segqa.commands.calibrate_weights import calibrate_weights
 from segqa.commands.demo import demo
 from segqa.commands.evaluate import evaluate
 from segqa.commands.flag import flag
@@ -70,7 +72,9 @@ def segqa(
     context.default_map = load_defaults(context, Path.cwd())
 
 
-for command in (demo, score, flag, evaluate, rank, benchmark, report, prepare, train, spe_fit, spe_estimate):
+judging = (demo, score, flag, evaluate, calibrate, rank, benchmark, report)
+making = (prepare, train, calibrate_weights, spe_fit, spe_estimate)
+for command in (*judging, *making):
     app.command()(command)
 app.add_typer(weights, name="weights")
 

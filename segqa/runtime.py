@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.errors import InputError, MissingExtraError
-from segqa.quality.checkpoints import read_info
+from segqa.quality.checkpoints import CALIBRATION, read_info
 
 RuntimeName = Literal["auto", "onnx", "torch"]
 
@@ -93,7 +93,7 @@ class OnnxRunner:
         import onnxruntime
         from safetensors.numpy import load_file
 
-        tensors = {name: _single(tensor) for name, tensor in load_file(weights).items()}
+        tensors = {n: _single(t) for n, t in load_file(weights).items() if not n.startswith(CALIBRATION)}
         broken = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
         if broken:
             msg = f"{weights}: {len(broken)} tensors are not finite (first: {broken[0]}); get the file again"

@@ -18,6 +18,8 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "lower": pl.Float64(),
     "upper": pl.Float64(),
     "predicted_hd95_px": pl.Float64(),
+    "lower_hd95_px": pl.Float64(),
+    "upper_hd95_px": pl.Float64(),
     "novelty": pl.Float64(),
     "x0": pl.Int64(),
     "y0": pl.Int64(),

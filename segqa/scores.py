@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from segqa.data.cases import Cases, check_cases, find_cases
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
+from segqa.quality.calibration import use_interval
 from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
 from segqa.runtime import RuntimeName
 from segqa.schema import SCORE_SCHEMA
@@ -37,7 +38,7 @@ class ScorePlan:
     reading: Reading
     workers: int
     paths: tuple[Path, ...]
-    """What was asked for, for the journal: images, masks, boxes."""
+    """What was asked for, for the journal: images, masks, boxes, calibration."""
 
     def summary(self) -> str:
         """Return one line on what will be scored, and with what."""
@@ -67,6 +68,7 @@ def plan_score(
     *,
     weights: str | Path = DEFAULT_WEIGHTS,
     reading: Reading | None = None,
+    calibration: Path | None = None,
     axis: int = -1,
     allow_missing: bool = False,
     runtime: RuntimeName = "auto",
@@ -81,6 +83,7 @@ def plan_score(
         boxes: Prompt boxes, `boxes.json` or COCO.
         weights: A shipped evaluator's name, or a file.
         reading: How cases are read; what to do with errors.
+        calibration: A `calibration.json` of `segqa calibrate`, whose intervals replace those of the weights.
         axis: Slicing axis of volumes.
         allow_missing: Leave out files without partner (they are counted).
         runtime: See `runtime.load_runner`.
@@ -93,7 +96,7 @@ def plan_score(
     chosen = reading or Reading()
     skip = chosen.on_error == "skip"
     mask_paths = tuple(masks.values()) if isinstance(masks, Mapping) else (masks,)
-    paths = (images, *mask_paths, *([boxes] if boxes else []))
+    paths = (images, *mask_paths, *(path for path in (boxes, calibration) if path is not None))
     for path in paths:
         if not path.exists():
             msg = f"{path}: no such file or folder; give the paths of images, masks and boxes that exist"
@@ -108,6 +111,9 @@ def plan_score(
         raise InputError(msg)
     workers = workers or os.cpu_count() or 1
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
+    if calibration is not None:
+        sha256 = evaluator.info.sha256
+        evaluator = replace(evaluator, calibration=use_interval(calibration, evaluator.calibration, weights=sha256))
     return ScorePlan(found, evaluator, chosen, workers, paths)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from segqa.scores import ScorePlan
 
-SHOWN = ["case", "object", "label", "model", "predicted_dice", "box_source", "status", "reason"]
+SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "box_source", "status", "reason"]
 
 
 def score(
@@ -27,6 +27,9 @@ def score(
     output: Annotated[Path | None, typer.Option(help="Table to write. [default: segqa/scores.csv]")] = None,
     file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
     weights: Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")] = "evaluator-lite0",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")] = None,
     objects: Annotated[
         Literal["labels", "components"], typer.Option(help="What is an object where there are no boxes.")
@@ -82,6 +85,7 @@ def score(
         boxes,
         weights=weights,
         reading=reading,
+        calibration=calibration,
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,
@@ -129,8 +133,15 @@ def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) 
 def _finish(table: pl.DataFrame) -> None:
     """Say how many rows need a look; end with 4 when some could not be scored."""
     from segqa.output.runrecord import count_rows
+    from segqa.quality.novelty import NOVEL
 
     counts = count_rows(table)
+    novel = table.filter(table["novelty"] > NOVEL).height
+    if novel:
+        console.warn(
+            f"{novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g}); "
+            "look at some of them before you trust their scores"
+        )
     if counts.warned:
         console.warn(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
     if counts.failed:

@@ -15,6 +15,9 @@ from segqa.errors import InputError
 FORMAT = "segqa.quality"
 VERSION = 1
 
+CALIBRATION = "calibration."
+"""Prefix of the tensors that are not the network's: see `segqa.quality.calibration`."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
@@ -24,7 +27,7 @@ class CheckpointInfo:
     spec: dict[str, Any]
     """`NetworkSpec.to_dict()`."""
     card: dict[str, Any]
-    """How it was trained; licence; calibration."""
+    """How it was trained; licence."""
     folds: dict[str, dict[str, Any]]
     """Convolution weight -> `norm` and `epsilon` of the batch norm that the graph has folded into it."""
 

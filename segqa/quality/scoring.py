@@ -17,7 +17,9 @@ from segqa.data.cases import LoadedCase, read_case
 from segqa.data.objects import Splitting, find_objects, object_remarks
 from segqa.data.types import Case, Image, ObjectMask
 from segqa.errors import InputError
+from segqa.quality.calibration import Calibration, read_calibration
 from segqa.quality.checkpoints import CheckpointInfo, read_info
+from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.runtime import Runner, RuntimeName, load_runner
 from segqa.schema import (
@@ -38,6 +40,8 @@ INPUTS_AT_ONCE = 16
 
 T = TypeVar("T")
 
+_DOUBT_KEYS = {"lower": "lower_dice", "upper": "upper_dice", "novelty": "novelty"}
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
@@ -47,11 +51,17 @@ class Evaluator:
     runner: Runner
     profile: Profile
     heads: tuple[str, ...]
+    calibration: Calibration | None = None
 
     def judge(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the scores `(N, heads)` of ψ inputs."""
+        return self.look(inputs)[0]
+
+    def look(self, inputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the scores `(N, heads)` and the embeddings `(N, features)` of ψ inputs."""
         blocks = [np.stack(inputs[i : i + INPUTS_AT_ONCE]) for i in range(0, len(inputs), INPUTS_AT_ONCE)]
-        return np.concatenate([self.runner.run(block)[0] for block in blocks])
+        scores, embeddings = zip(*(self.runner.run(block) for block in blocks), strict=True)
+        return np.concatenate(scores), np.concatenate(embeddings)
 
 
 def load_evaluator(
@@ -60,7 +70,8 @@ def load_evaluator(
     """Return the evaluator of a weights file; arguments and errors as `runtime.load_runner`."""
     info = read_info(weights)
     runner = load_runner(weights, runtime=runtime, device=device, threads=threads)
-    return Evaluator(info, runner, Profile(**info.spec["profile"]), tuple(info.spec["heads"]))
+    profile, heads = Profile(**info.spec["profile"]), tuple(info.spec["heads"])
+    return Evaluator(info, runner, profile, heads, read_calibration(weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +145,41 @@ def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: 
         objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
         found.extend((model, one, loaded.image.warnings + label_map.warnings) for one in objects)
     inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
-    scores = evaluator.judge(inputs)
+    scores, embeddings = evaluator.look(inputs)
+    doubts = doubt_columns(scores, embeddings, evaluator)
     flat = bool((image == image[0, 0]).all())
     rows = []
-    for (model, one, remarks), score in zip(found, scores, strict=True):
+    for (model, one, remarks), score, doubt in zip(found, scores, doubts, strict=True):
         more = [*remarks, *object_remarks(one), *(["constant-image"] if flat else [])]
-        rows.append(_row(name, model, one, dict(zip(evaluator.heads, score, strict=True)), more, evaluator.profile))
+        more += ["novel-input"] if doubt.get("novelty", 0.0) > NOVEL else []
+        named = dict(zip(evaluator.heads, score, strict=True))
+        rows.append(_row(name, model, one, named, doubt, more, evaluator.profile))
     return rows
 
 
+def doubt_columns(
+    scores: NDArray[np.float32], embeddings: NDArray[np.float32], evaluator: Evaluator
+) -> list[dict[str, float]]:
+    """Return, for each object, `novelty` and the ends `lower_HEAD` and `upper_HEAD`, as far as the weights know."""
+    calibration, columns = evaluator.calibration, {}
+    if calibration is not None:
+        novelty = None if calibration.novelty is None else calibration.novelty.of(embeddings)
+        if novelty is not None:
+            columns["novelty"] = novelty
+        for head, interval in calibration.intervals.items():
+            predicted = scores[:, evaluator.heads.index(head)].astype(np.float64)
+            columns[f"lower_{head}"], columns[f"upper_{head}"] = interval.around(predicted, novelty)
+    return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(scores))]
+
+
 def _row(
-    name: str, model: str, one: ObjectMask, score: dict[str, np.float32], remarks: list[str], profile: Profile
+    name: str,
+    model: str,
+    one: ObjectMask,
+    score: dict[str, np.float32],
+    doubt: dict[str, float],
+    remarks: list[str],
+    profile: Profile,
 ) -> Row:
     box, source = _used_box(one)
     if not one.mask.any():
@@ -158,8 +193,13 @@ def _row(
     row["status"] = STATUS_ERROR if broken else STATUS_WARNING if remarks else STATUS_OK
     if not broken:
         row["predicted_dice"] = float(score["dice"])
+        row |= {column: doubt.get(key) for column, key in _DOUBT_KEYS.items()}
         if "hd95" in score:
-            row["predicted_hd95_px"] = float(score["hd95"]) * np.sqrt(2) * view_of(one.mask, one.box, profile).width
+            diagonal = np.sqrt(2) * view_of(one.mask, one.box, profile).width
+            row["predicted_hd95_px"] = float(score["hd95"]) * diagonal
+            for end in ("lower", "upper"):
+                if f"{end}_hd95" in doubt:
+                    row[f"{end}_hd95_px"] = doubt[f"{end}_hd95"] * diagonal
     return row
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segqa.errors import InputError
-from segqa.quality.checkpoints import metadata, read_info
+from segqa.quality.checkpoints import CALIBRATION, metadata, read_info
 from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, QualityNetwork
 
@@ -42,7 +42,7 @@ def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
     """
     info = read_info(path)
     network = QualityNetwork(spec or NetworkSpec.from_dict(info.spec))
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    state = {name: tensor.float() for name, tensor in load_file(path).items() if not name.startswith(CALIBRATION)}
     kept = {name: t for name, t in network.state_dict().items() if name.endswith("num_batches_tracked")}
     try:
         network.load_state_dict(state | kept)

@@ -1,0 +1,90 @@
+"""`segqa calibrate`: intervals for your own data, from scores whose truth you know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segqa import console
+from segqa.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from segqa.quality.intervals import Interval
+
+
+def calibrate(
+    scores: Annotated[Path, typer.Argument(help="Table that `segqa score` wrote, of cases with a reference.")],
+    truth: Annotated[Path, typer.Argument(help="Table that `segqa evaluate` wrote for the same masks.")],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("segqa/calibration.json"),
+    groups: Annotated[
+        Path | None, typer.Option(help="groups.json: patient or volume of each case. [default: each case alone]")
+    ] = None,
+    level: Annotated[float, typer.Option(help="How often an interval shall hold the true Dice, 0..1.")] = 0.9,
+) -> None:
+    """Learn from cases with a reference how far scores of data like yours are off.
+
+    `segqa score --calibration` then gives these intervals. The cases of one group count as one.
+
+    For example:
+
+    segqa calibrate segqa/scores.csv segqa/evaluation.csv --groups groups.json
+
+    segqa score images masks --calibration segqa/calibration.json
+    """
+    import polars as pl
+
+    from segqa.decisions.agreement import join_truth
+    from segqa.output import tables
+    from segqa.quality.calibration import render_interval
+
+    joined = join_truth(tables.read_scores(scores), tables.read_truth(truth))
+    known = joined.with_columns(pl.col("predicted_dice", "true_dice", "novelty").fill_nan(None))
+    known = known.drop_nulls(["predicted_dice", "true_dice"])
+    if known.height < joined.height:
+        console.note(f"{joined.height - known.height} of {joined.height} rows have no score or no truth: left out")
+    interval = _fit(known, _group_names(known["case"].to_list(), groups), level)
+    about = {"scores": scores.name, "truth": truth.name}
+    text = render_interval(interval, weights_sha256=_weights_of(scores), about=about)
+    tables.write_whole(out, lambda file: file.write(text.encode()))
+    console.result(f"{out} written: {interval.describe()}")
+
+
+def _fit(known: pl.DataFrame, names: list[str], level: float) -> Interval:
+    from segqa.quality.intervals import fit_interval
+
+    novelty = None if known["novelty"].null_count() else known["novelty"].to_numpy()
+    predicted, true = known["predicted_dice"].to_numpy(), known["true_dice"].to_numpy()
+    return fit_interval(predicted, true, names, novelty=novelty, level=level)
+
+
+def _group_names(cases: list[str], path: Path | None) -> list[str]:
+    """Return the group of each case, itself without a file."""
+    if path is None:
+        return cases
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        lacking = sorted(set(cases) - set(known))
+    except (OSError, ValueError, TypeError) as error:
+        msg = f'{path}: not a readable groups.json ({error}); {{"case": "group", ...}} was expected'
+        raise InputError(msg) from error
+    if not isinstance(known, dict) or lacking:
+        first = f", {len(lacking)} of the scores have none (first: {lacking[0]})" if lacking else ""
+        msg = f'{path}: a group for each case was expected, {{"case": "group", ...}}{first}'
+        raise InputError(msg)
+    return [str(known[case]) for case in cases]
+
+
+def _weights_of(scores: Path) -> str | None:
+    """Return the SHA-256 of the weights that made the scores, when the record of their run lies beside them."""
+    record = scores.with_name(f"{scores.stem}.run.json")
+    try:
+        digest = json.loads(record.read_text(encoding="utf-8"))["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        console.note(f"{record.name} does not lie beside {scores.name}: the calibration will not check the weights")
+        return None
+    return str(digest)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from segqa.data.boxes import Box
+from segqa.output.tables import read_scores
+from segqa.phantoms import make_phantom, spoil, write_demo
+from segqa.quality.calibration import read_calibration
+from segqa.quality.records import Candidate, Record, pack_masks, write_shard
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Ten data sets of two phantoms, as `segqa prepare` leaves them."""
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    records = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        phantom = make_phantom(rng, side=64)
+        truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
+        candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+        pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
+        name, dataset = f"c{seed}", f"set{seed // 2}"
+        records.append(Record(name, name, dataset, "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask])))
+    write_shard(folder / "shard-00000.safetensors", records)
+    return folder
+
+
+def left_out(n):
+    return [part for i in range(n) for part in ("--leave-out", f"set{i}")]
+
+
+def test_calibrated_weights_give_intervals_and_novelty_to_every_row(run, prepared, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "mine.safetensors"
+    options = ("--runtime", "onnx", "--device", "cpu")
+    result = run("calibrate-weights", tiny_weights, prepared, *left_out(9), "--masks", 100, "--out", out, *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"{out} written: dice: level 0.9 from 108 objects of 9 groups; ")
+    assert read_calibration(out).about["groups"] == "data sets"
+    assert read_calibration(tiny_weights) is None
+    write_demo(tmp_path / "demo", n_cases=2)
+    for weights in (tiny_weights, out):
+        scored = run("score", "demo/images", "demo/masks", "--weights", weights, "--workers", 1, *options)
+        assert scored.exit_code == 0
+        table = read_scores(tmp_path / "segqa/scores.csv")
+        if weights == tiny_weights:
+            before = table
+    np.testing.assert_allclose(table["predicted_dice"], before["predicted_dice"], atol=1e-6)
+    assert table.select((table["lower"] <= table["predicted_dice"]) & (table["predicted_dice"] <= table["upper"]))[
+        "lower"
+    ].all()
+    assert table["novelty"].is_between(0, 1).all()
+    novel = table.filter(table["novelty"] > 0.99)
+    assert (f"{novel.height} of {table.height} objects are unlike" in scored.stderr) == (novel.height > 0)
+    assert scored.stderr.count("are unlike") == (novel.height > 0)
+    marked = table.filter(table["reason"].fill_null("").str.contains("novel-input"))
+    assert marked.equals(novel)
+
+
+def test_too_few_groups_are_refused_and_the_weights_stay(run, prepared, tiny_weights):
+    before = tiny_weights.read_bytes()
+    result = run("calibrate-weights", tiny_weights, prepared, *left_out(2), "--runtime", "onnx", "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "4 groups (patients, volumes) are held out, of 2 data sets" in result.stderr
+    assert tiny_weights.read_bytes() == before
+
+
+def test_weights_of_unknown_training_sets_are_refused(run, prepared, tiny_weights):
+    result = run("calibrate-weights", tiny_weights, prepared, "--runtime", "onnx", "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--leave-out" in result.stderr
