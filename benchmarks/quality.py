@@ -25,16 +25,23 @@ from segqa.data.types import Mask
 from segqa.decisions.agreement import aurc, auroc, mae, pearson, spearman
 from segqa.quality.corruptions import corrupt
 from segqa.quality.library import read_library
+from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import build_input
 from segqa.quality.prompting import jitter_box
 from segqa.quality.records import OWN, Record
-from segqa.quality.scoring import Evaluator, load_evaluator
+from segqa.quality.scoring import Evaluator, doubt_columns, load_evaluator
 from segqa.weights import find_weights
 
 CORRUPTIONS = 3
 """Corrupted references for each object."""
 
 LOW = 0.7
+
+LARGE = 0.2
+"""An error above this is one that novelty should find."""
+
+DOUBTS = {"lower": "lower_dice", "upper": "upper_dice", "novelty": "novelty"}
+"""Columns of a table -> what the calibration of the weights says."""
 
 SPOILT = ("corruption", "empty", "whole box", "other object")
 """Masks made from the reference by a mistake."""
@@ -80,8 +87,9 @@ def judge(records: Sequence[Record], evaluator: Evaluator, seed: int) -> pl.Data
     for number, record in enumerate(records):
         trials = list(trials_of(record, np.random.default_rng([seed, number])))
         image = record.image
-        scores = evaluator.judge([build_input(image, t.mask, t.box, evaluator.profile) for t in trials])[:, 0]
-        for trial, score in zip(trials, scores, strict=True):
+        scores, embeddings = evaluator.look([build_input(image, t.mask, t.box, evaluator.profile) for t in trials])
+        doubts = doubt_columns(scores, embeddings, evaluator)
+        for trial, score, doubt in zip(trials, scores[:, 0], doubts, strict=True):
             rows.append(
                 {
                     "dataset": record.dataset,
@@ -92,6 +100,7 @@ def judge(records: Sequence[Record], evaluator: Evaluator, seed: int) -> pl.Data
                     "predicted": float(score),
                     "confidence": trial.confidence,
                     "area": float(trial.mask.sum()) / trial.box.area,
+                    **{name: doubt[key] for name, key in DOUBTS.items() if key in doubt},
                 }
             )
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -131,9 +140,25 @@ def selection_row(name: str, part: pl.DataFrame) -> dict[str, object]:
     }
 
 
-def by_set(table: pl.DataFrame) -> pl.DataFrame:
-    """Return the figures of each data set and their mean."""
-    rows = [agreement_row(name, table.filter(dataset=name)) for name in table["dataset"].unique().sort().to_list()]
+def interval_row(name: str, part: pl.DataFrame) -> dict[str, object]:
+    """Return how often the intervals hold the true Dice, how wide they are, and whether novelty finds large errors."""
+    inside = (part["lower"] <= part["true"]) & (part["true"] <= part["upper"])
+    error = (part["predicted"] - part["true"]).abs().to_numpy()
+    return {
+        "group": name,
+        "n": part.height,
+        "coverage": inside.mean(),
+        "width": (part["upper"] - part["lower"]).mean(),
+        "novelty": part["novelty"].mean(),
+        f"share over {NOVEL}": (part["novelty"] > NOVEL).mean(),
+        f"auroc of novelty, error>{LARGE}": auroc(-part["novelty"].to_numpy(), -error, threshold=-LARGE),
+    }
+
+
+def by_set(table: pl.DataFrame, *, intervals: bool = False) -> pl.DataFrame:
+    """Return the figures of each data set and their mean: of the scores, or of their intervals."""
+    make = interval_row if intervals else agreement_row
+    rows = [make(name, table.filter(dataset=name)) for name in table["dataset"].unique().sort().to_list()]
     numbers = [key for key in rows[0] if key not in ("group", "n")]
     mean = {key: float(np.nanmean([float(row[key]) for row in rows])) for key in numbers}  # type: ignore[arg-type]
     return pl.DataFrame([*rows, {"group": "mean of sets", "n": table.height} | mean])
@@ -158,7 +183,7 @@ def report(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
         if (part := table.filter(source=name)).height
     ]
     selection = [selection_row(name, table.filter(dataset=name)) for name in sets]
-    return [
+    tables = [
         ("Agreement by data set: LiteMedSAM with exact, jittered and wrong boxes, and corruptions", by_set(plain)),
         ("Agreement by data set: these, Otsu's masks and the references themselves", by_set(table)),
         ("Agreement by source, all sets pooled", pl.DataFrame(by_source)),
@@ -166,6 +191,9 @@ def report(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
         ("Hopeless masks", pl.DataFrame(low)),
         ("Best of candidates", pl.DataFrame(selection)),
     ]
+    if "lower" in table.columns:
+        tables.append(("Intervals by data set", by_set(table, intervals=True)))
+    return tables
 
 
 def main() -> None:
