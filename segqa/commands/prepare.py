@@ -55,7 +55,7 @@ def prepare(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Half precision: about twice as fast, about 1 % of mask pixels differ.")
+        bool, typer.Option("--bfloat16", help="Encode in half precision: faster, edges of masks differ.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> None:
@@ -96,6 +96,7 @@ def prepare(
         max_cases=max_cases,
     )
     specs = [spec for spec in segmenter or ["litemedsam"] if spec != "none"]
+    _check_sources(plan, specs)
     _announce(plan, components=components)
     if dry_run:
         console.result(_dry_text(plan, specs, out))
@@ -116,6 +117,18 @@ def _jitters(shares: list[float] | None) -> tuple[float, ...]:
     return Settings().jitters if shares is None else tuple(share for share in shares if share > 0)
 
 
+def _check_sources(plan: PreparePlan, specs: list[str]) -> None:
+    """Refuse unknown segmenters, and sources of one name, which no table could tell apart."""
+    from segqa.quality.preparation import CORRUPTION, OTSU
+    from segqa.segmenters.registry import segmenter_name
+
+    names = [OTSU, CORRUPTION, *(segmenter_name(spec) for spec in specs), *(one.name for one in plan.predictions)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        msg = f"{twice}: two sources of this name; rename the predictions, or prepare into two folders"
+        raise InputError(msg)
+
+
 def _announce(plan: PreparePlan, *, components: bool) -> None:
     """Say on stderr what was found, and what the user should know about it."""
     found = plan.dataset
@@ -132,7 +145,10 @@ def _announce(plan: PreparePlan, *, components: bool) -> None:
 
 
 def _dry_text(plan: PreparePlan, specs: list[str], out: Path) -> str:
-    sources = [*specs, *(folder.name for folder in plan.predictions)]
+    from segqa.quality.preparation import CORRUPTION, OTSU
+
+    sources = [*specs, *(folder.name for folder in plan.predictions), OTSU]
+    sources += [CORRUPTION] if plan.settings.corruptions else []
     groups = len({case.group for case in plan.cases.values()})
     return f"{len(plan.cases)} cases in {groups} groups would be prepared with {', '.join(sources)} into {out}"
 
@@ -152,18 +168,14 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
 
         place = str(choose_device(device))
     loaded = [load_segmenter(spec, device=place) for spec in specs]
-    names = [one.name for one in loaded]
-    if len(set(names)) < len(names):
-        msg = f"--segmenter {', '.join(names)}: each name can be used once; prepare into two folders instead"
-        raise InputError(msg)
     if points and not any(takes_points(one) for one in loaded):
-        msg = f"--points: {', '.join(names)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
+        msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
         raise InputError(msg)
     if bfloat16:
         from segqa.quality.half_precision import HalfPrecision
         from segqa.segmenters.prompted import PromptedModel
 
-        console.note("bfloat16: about 1 % of the mask pixels differ from full precision")
+        console.note("bfloat16: the edges of masks differ a little from those in full precision")
         return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
     return loaded
 

@@ -88,9 +88,12 @@ def find_cases(
         Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
 
     Raises:
-        InputError: Files without partner, stems that are there twice, volumes that do not fit each other, or
-            boxes of which none belongs to an image; all of a kind in one line.
+        InputError: No such axis, files without partner, stems that are there twice, volumes that do not fit each
+            other, or boxes of which none belongs to an image; all of a kind in one line.
     """
+    if not -3 <= axis < 3:
+        msg = f"axis {axis}: a volume has the axes 0, 1 and 2 (or -3, -2 and -1)"
+        raise InputError(msg)
     pairs = pair_files(images, masks)
     skipped = _find_lonely(pairs)
     if skipped and not allow_missing:

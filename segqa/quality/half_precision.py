@@ -1,4 +1,4 @@
-"""Segmenters with their encoder in bfloat16: about twice as fast on processors that compute in it."""
+"""Segmenters with their encoder in bfloat16: faster on processors that compute in it; see `benchmarks/prompts.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segqa.segmenters.prompted import PromptedModel
 
 
 class HalfPrecision:
-    """A model whose encoder, which takes nearly all of the time, runs in bfloat16; about 1 % of mask pixels differ.
+    """A model whose encoder, which takes nearly all of the time, runs in bfloat16; the edges of masks differ.
 
     Args:
         model: In full precision; its encoder's memory is laid out anew.

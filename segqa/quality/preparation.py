@@ -34,6 +34,9 @@ EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "
 CORRUPTION = "corruption"
 """Source of a mask that was made by spoiling the reference."""
 
+OTSU = "otsu"
+"""Source of a mask that is a threshold inside the box."""
+
 UNFINISHED = "unfinished"
 """Folder of the cases whose shard is not complete yet; gone at the end."""
 
@@ -219,7 +222,7 @@ def _without_prompt(
         Proposal(name, NO_PROMPT, target.box, prediction == target.value, None)
         for name, prediction in item.predictions.items()
     ]
-    found.append(Proposal("otsu", EXACT, target.box, otsu_mask(item.image, target.box), None))
+    found.append(Proposal(OTSU, EXACT, target.box, otsu_mask(item.image, target.box), None))
     for _ in range(settings.corruptions):
         found.append(Proposal(CORRUPTION, NO_PROMPT, target.box, corrupt(target.truth, rng), None))
     return found
@@ -272,10 +275,15 @@ def prepare_shards(
         on_error: Whether a case that cannot be read ends the run or becomes a skipped row.
 
     Raises:
-        InputError: When the folder holds the work of other settings, cases or segmenters, or a case cannot be read.
+        InputError: When the folder cannot be written or holds the work of other settings, cases or segmenters, or a
+            case cannot be read.
     """
     unfinished = out / UNFINISHED
-    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{out}: cannot be written ({error.strerror or error}); choose another --out"
+        raise InputError(msg) from error
     _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings, origin)
     for start in range(0, len(names), cases_per_shard):
         path = out / f"shard-{start // cases_per_shard:05d}.safetensors"

@@ -102,7 +102,11 @@ def drop_equal_channels(image: Image) -> NDArray[np.uint8]:
 
 
 def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping[str, str]] = ()) -> None:
-    """Write records to one file, in one step, with what was skipped in the same cases and why."""
+    """Write records to one file, in one step, with what was skipped in the same cases and why.
+
+    Raises:
+        InputError: When it cannot be written, for instance because the disk is full.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     rows = []
     for index, record in enumerate(records):
@@ -115,9 +119,13 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
         # A tensor, because safetensors writes several metadata entries in random order: the bytes would differ.
         tensors[_SKIPPED] = np.frombuffer(json.dumps(list(skipped)).encode(), dtype=np.uint8)
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={"records": json.dumps(rows)})
-    part.chmod(0o644)  # safetensors writes for its owner only
-    part.replace(path)
+    try:
+        save_file(tensors, part, metadata={"records": json.dumps(rows)})
+        part.chmod(0o644)  # safetensors writes for its owner only
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        msg = f"{path}: cannot be written ({error}); make room and give the same call again, what is finished is kept"
+        raise InputError(msg) from error
 
 
 def join_shards(parts: Sequence[Path], path: Path) -> None:

@@ -25,6 +25,19 @@ _WEIGHTS = {"medsam-as-sam": "medsam"}
 """Name of the checkpoint where it is not the segmenter's own."""
 
 
+def segmenter_name(spec: str) -> str:
+    """Return the name in `NAME` or `NAME=CHECKPOINT`.
+
+    Raises:
+        InputError: Unknown name.
+    """
+    name = spec.partition("=")[0]
+    if name not in SEGMENTERS:
+        msg = f"{name}: no such segmenter; choose one of {', '.join(SEGMENTERS)}, or NAME=CHECKPOINT"
+        raise InputError(msg)
+    return name
+
+
 def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
     """Return a segmenter for `NAME` or `NAME=CHECKPOINT`.
 
@@ -38,10 +51,7 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
         InputError: Unknown name, missing or wrong checkpoint.
         MissingExtraError: A package is missing; names the extra that brings it.
     """
-    name, _, given = spec.partition("=")
-    if name not in SEGMENTERS:
-        msg = f"{name}: no such segmenter; choose one of {', '.join(SEGMENTERS)}, or NAME=CHECKPOINT"
-        raise InputError(msg)
+    name, given = segmenter_name(spec), spec.partition("=")[2]
     checkpoint = find_weights(given or _WEIGHTS.get(name, name))
     _require_torch(name)
     if name == "litemedsam":

@@ -11,12 +11,14 @@ import polars as pl
 import pytest
 import typer
 from PIL import Image
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from segqa.commands import prepare as command
 from segqa.data.boxes import Box
 from segqa.errors import SegqaError
 from segqa.metrics import dice
+from segqa.quality import records
 from segqa.quality.records import read_shard
 from segqa.segmenters import registry
 from segqa.segmenters.base import Segmentation
@@ -246,6 +248,52 @@ def test_predictions_and_corruptions_are_sources_without_prompt(data, call, tmp_
     assert set(table["source"]) == {"unet", "corruption", "otsu"}
     assert (table.filter(pl.col("source") == "unet")["true_dice"] == 1).all()
     assert len(table.filter(pl.col("source") == "corruption")) == 2 * len(table.filter(pl.col("source") == "unet"))
+
+
+@pytest.mark.parametrize("name", ["otsu", "corruption", "litemedsam"])
+def test_two_sources_of_one_name_are_refused(data, filler, call, tmp_path, name):
+    result = call(data, "--out", tmp_path / "out", "--predictions", f"{name}={data / 'masks'}")
+
+    assert f"{name}: two sources of this name" in str(result.exception)
+
+
+def test_a_dry_run_names_all_sources_and_refuses_an_unknown_one(data, call, tmp_path):
+    known = call(data, "--out", tmp_path / "out", "--segmenter", "none", "--corruptions", 1, "--dry-run")
+    unknown = call(data, "--out", tmp_path / "out", "--segmenter", "yolo", "--dry-run")
+
+    assert "with otsu, corruption into" in known.stdout
+    assert "yolo: no such segmenter" in str(unknown.exception)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(data, filler, call, tmp_path):
+    (tmp_path / "out").write_text("a file")
+
+    result = call(data, "--out", tmp_path / "out")
+
+    assert isinstance(result.exception, SegqaError)
+    assert "cannot be written" in str(result.exception)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(data, filler, call, tmp_path, monkeypatch):
+    call(data, "--out", tmp_path / "whole")
+    n_written = []
+
+    def save(tensors, path, metadata):
+        if len(n_written) == 2:
+            raise OSError(28, "No space left on device")
+        n_written.append(path)
+        save_file(tensors, path, metadata=metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "save_file", save)
+        result = call(data, "--out", tmp_path / "out")
+    filler.calls = 0
+    call(data, "--out", tmp_path / "out")
+
+    assert "No space left" in str(result.exception)
+    assert "what is finished is kept" in str(result.exception)
+    assert filler.calls == 2
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_missing_prediction_is_named_before_any_work(data, call, tmp_path):

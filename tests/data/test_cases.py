@@ -282,6 +282,8 @@ def test_a_volume_is_one_case_for_each_slice_with_foreground(images, masks, volu
 
 def test_another_axis_gives_other_slices(images, masks, volume):
     found = find_cases(images, masks, axis=0)
+    with pytest.raises(InputError, match="axis 3: a volume has the axes 0, 1 and 2"):
+        find_cases(images, masks, axis=3)
     assert names(found) == ["v:1", "v:2"]
     assert np.array_equal(read_case(found[1]).masks["masks"].pixels, volume[1][2].T)
 

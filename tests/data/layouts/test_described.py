@@ -1,5 +1,7 @@
 import json
 
+import nibabel
+import numpy as np
 import pytest
 
 from segqa.data.layouts.dataset import Finding, read_labelled
@@ -47,6 +49,42 @@ def test_groups_come_from_their_file_and_none_may_lack(root):
     (root / "groups.json").write_text(json.dumps(groups))
     with pytest.raises(InputError, match=r"groups.json: 1 cases have no group: free; add them"):
         read(root)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    folder = tmp_path / "spines"
+    folder.mkdir()
+    labels = np.zeros((20, 20, 4), np.uint8)
+    labels[5:15, 5:15, 1:3] = 1
+    for name, voxels in (("a_image", labels * 90.0), ("a_mask", labels)):
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / f"{name}.nii.gz")
+    entries = [{"id": "a", "image": "a_image.nii.gz", "mask": "a_mask.nii.gz"}]
+    (folder / "dataset.json").write_text(json.dumps({"volumes": entries, "split": "train"}))
+    return folder
+
+
+def test_volumes_beside_their_description_are_paired_by_its_list(volumes):
+    dataset = read(volumes)
+
+    assert [(case.name, case.group) for case in dataset.cases] == [("a:1", "a"), ("a:2", "a")]
+    assert (dataset.name, dataset.split, dataset.empty_slices) == ("spines", "train", 2)
+    assert read_labelled(dataset.cases[0])[1].labels.sum() == 100
+
+
+def test_a_volume_without_mask_is_an_error_of_one_line(volumes):
+    (volumes / "dataset.json").write_text(json.dumps({"volumes": [{"id": "a", "image": "a_image.nii.gz"}]}))
+
+    with pytest.raises(InputError, match="volume 0 needs id, image and mask"):
+        read(volumes)
+
+
+def test_real_volumes_are_read(shared_data):
+    dataset = read(shared_data / "volumes3d")
+
+    assert len({case.group for case in dataset.cases}) == 5
+    image, truth = read_labelled(dataset.cases[len(dataset.cases) // 2])
+    assert image.shape[:2] == truth.labels.shape
 
 
 def test_a_description_that_is_no_object_is_an_error_of_one_line(root):
