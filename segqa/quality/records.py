@@ -7,6 +7,7 @@ written whole or not at all, so a killed preparation goes on at the first missin
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
     try:
         save_file(tensors, part, metadata={"records": json.dumps(rows)})
         part.chmod(0o644)  # safetensors writes for its owner only
+        with part.open("rb") as file:  # the pieces of a shard are removed once it is there: it must be on the disk
+            os.fsync(file.fileno())
         part.replace(path)
     except (OSError, SafetensorError) as error:
         msg = f"{path}: cannot be written ({error}); make room and give the same call again, what is finished is kept"
