@@ -105,7 +105,8 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         InputError: No row has a partner.
     """
     added = [name for name in truth.columns if name.startswith("true_")]
-    truth = truth.unique([*KEYS], keep="first", maintain_order=True)
+    if truth.select(KEYS).hash_rows().n_unique() < truth.height:
+        truth = truth.unique(KEYS, keep="first", maintain_order=True)
     kept = scores.drop(added, strict=False)
     joined = kept.join(truth.select(*KEYS, *added), on=list(KEYS), how="left", maintain_order="left")
     if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import polars as pl
 
 from segqa.output.tables import write_whole
 from segqa.schema import STATUS_ERROR
@@ -14,15 +14,14 @@ from segqa.schema import STATUS_ERROR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import polars as pl
-
 MAX_ANNOTATIONS = 10
 """GitHub shows no more than this for one step."""
 
 MAX_SUMMARY_ROWS = 500
 """Keeps the summary far below GitHub's limit of 1 MiB."""
 
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = r"[\x{00}-\x{08}\x{0B}\x{0C}\x{0E}-\x{1F}\x{FFFE}\x{FFFF}]"
+_XML_MARKS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 
 
 def annotation_lines(flags: pl.DataFrame) -> list[str]:
@@ -80,35 +79,40 @@ def write_junit(path: Path, scores: pl.DataFrame, flags: pl.DataFrame) -> None:
     """
     keys = ["case", "object", "label", "model"]
     rows = scores.join(flags.select(*keys, "why"), on=keys, how="left", maintain_order="left")
-    root = ET.Element("testsuites", name="segqa")
+    rows = rows.with_columns(_kind=_kind()).select("model", "_kind", _xml=_test())
+    write_whole(path, lambda file: _write_suites(rows, file))
+
+
+def _write_suites(rows: pl.DataFrame, file: IO[bytes]) -> None:
+    file.write(b'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="segqa">\n')
     for suite in rows.partition_by("model", maintain_order=True):
-        root.append(_suite(suite))
-    tree = ET.ElementTree(root)
-    ET.indent(tree)
-    write_whole(path, lambda file: tree.write(file, encoding="utf-8", xml_declaration=True))
+        (name,) = suite.head(1).select(_xml(_or_segqa("model")))["model"]
+        counts = dict(suite["_kind"].drop_nulls().value_counts().rows())
+        found = f'tests="{suite.height}" failures="{counts.get("failure", 0)}" errors="{counts.get("error", 0)}"'
+        file.write(f'  <testsuite name="{name}" {found} skipped="0" time="0">\n'.encode())
+        file.write("\n".join(suite["_xml"].to_list()).encode())
+        file.write(b"\n  </testsuite>\n")
+    file.write(b"</testsuites>\n")
 
 
-def _suite(rows: pl.DataFrame) -> ET.Element:
-    suite = ET.Element("testsuite", name=_xml(rows["model"][0] or "segqa"))
-    tests = [_test(row) for row in rows.iter_rows(named=True)]
-    suite.extend(tests)
-    suite.set("tests", str(len(tests)))
-    for attribute, tag in (("failures", "failure"), ("errors", "error")):
-        suite.set(attribute, str(sum(test.find(tag) is not None for test in tests)))
-    suite.set("skipped", "0")
-    suite.set("time", "0")
-    return suite
+def _kind() -> pl.Expr:
+    """Return `failure`, `error`, or null for a test that passed."""
+    is_lost = pl.col("predicted_dice").is_null() | (pl.col("status") == STATUS_ERROR)
+    kind = pl.when(is_lost).then(pl.lit("error")).otherwise(pl.lit("failure"))
+    return pl.when(pl.col("why").is_not_null()).then(kind)
 
 
-def _test(row: Mapping[str, Any]) -> ET.Element:
-    name = f"{row['case']} object {row['object']} label {row['label']}"
-    test = ET.Element("testcase", classname=_xml(row["model"] or "segqa"), name=_xml(name), time="0")
-    if row["why"] is not None:
-        tag = "error" if row["predicted_dice"] is None or row["status"] == STATUS_ERROR else "failure"
-        ET.SubElement(test, tag, message=_xml(row["why"]), type="segmentation quality")
-    if row["predicted_dice"] is not None:
-        ET.SubElement(test, "system-out").text = _xml(f"predicted_dice {row['predicted_dice']:.4f}")
-    return test
+def _test() -> pl.Expr:
+    """Return the element of one object; a million are written as fast as a table."""
+    name = _xml(pl.format("{} object {} label {}", "case", "object", "label"))
+    start = pl.format('    <testcase classname="{}" name="{}" time="0">', _xml(_or_segqa("model")), name)
+    bad = pl.format('<{} message="{}" type="segmentation quality"/>', "_kind", _xml(pl.col("why")))
+    dice = pl.format("<system-out>predicted_dice {}</system-out>", pl.col("predicted_dice").round(4))
+    return pl.concat_str(start, bad.fill_null(""), dice.fill_null(""), pl.lit("</testcase>"))
+
+
+def _or_segqa(column: str) -> pl.Expr:
+    return pl.when(pl.col(column) == "").then(pl.lit("segqa")).otherwise(column).alias(column)
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -135,6 +139,6 @@ def _replaced(text: str, marks: Iterable[tuple[str, str]]) -> str:
     return text
 
 
-def _xml(text: str) -> str:
-    """Drop characters that XML 1.0 cannot hold."""
-    return _NOT_XML.sub("?", text)
+def _xml(text: pl.Expr) -> pl.Expr:
+    """Escape text for an attribute, with "?" for what XML 1.0 cannot hold."""
+    return text.str.replace_all(_NOT_XML, "?").str.replace_many(_XML_MARKS)

@@ -175,6 +175,8 @@ def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]
 def _check_keys(frame: pl.DataFrame, path: Path) -> None:
     """Refuse rows that could be mistaken for another: without a case, or with the keys of an earlier row."""
     nameless = frame["case"].is_null()
+    if not nameless.any() and frame.select(KEY_COLUMNS).hash_rows().n_unique() == frame.height:
+        return  # different hashes are different keys: the exact test below is much slower
     repeated = ~frame.select(pl.struct(KEY_COLUMNS).is_first_distinct()).to_series()
     for is_bad, fact in ((nameless, "has no case"), (repeated, "repeats case, object, label and model")):
         row = is_bad.arg_max() if is_bad.any() else None
@@ -191,7 +193,7 @@ def _load(path: Path) -> pl.DataFrame:
         raise InputError(msg)
     try:
         if file_format == "csv":
-            return pl.read_csv(path, infer_schema=False)
+            return _load_csv(path)
         if file_format == "json":
             return _load_json(path)
         if file_format == "jsonl":
@@ -202,6 +204,15 @@ def _load(path: Path) -> pl.DataFrame:
         reason = (str(error).strip().splitlines() or ["empty file"])[0]
         msg = f"{path.name}: not a readable {file_format} table ({reason}); write it anew"
         raise InputError(msg) from error
+
+
+def _load_csv(path: Path) -> pl.DataFrame:
+    try:
+        header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
+        types = {name: dtype for name, dtype in _KNOWN_TYPES.items() if name in header}
+        return pl.read_csv(path, infer_schema=False, schema_overrides=types)
+    except PolarsError:  # as text it can be read, and the cell that does not fit be named
+        return pl.read_csv(path, infer_schema=False)
 
 
 def _load_json(path: Path) -> pl.DataFrame:

@@ -1,10 +1,12 @@
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from segqa.output import ci
 
+SCHEMA = Path(__file__).with_name("junit.xsd")
 NASTY = "a%b\r\nc:d,|<e>&\x00\ud7ff😀"
 
 
@@ -27,6 +29,23 @@ def test_annotations_are_one_line_each_and_escaped():
     assert len(line.splitlines()) == 1 or "\n" not in line
     assert line.startswith("::warning title=segqa%3A a%25b%0D%0Ac%3Ad%2C|<e>&")
     assert "::a%25b%0D%0Ac:d,|" in line
+
+
+@pytest.mark.parametrize("text", ["\n::error::stolen", "\r::set-output name=a::b", "%0A::error::x", "a,file=b", "::"])
+def test_no_name_can_begin_a_command_of_its_own_or_another_property(text):
+    (line,) = ci.annotation_lines(flags(name=text))
+    assert "\n" not in line
+    assert "\r" not in line
+    command, _, message = line.removeprefix("::").partition("::")
+    kind, _, properties = command.partition(" ")
+    assert kind == "warning"
+    assert properties.count("=") == 1 + text.count("=")  # a value may hold "=", only a comma begins another property
+    assert "," not in properties
+    decoded = [("%0A", "\n"), ("%0D", "\r"), ("%3A", ":"), ("%2C", ","), ("%25", "%")]
+    for code, sign in decoded:
+        message, properties = message.replace(code, sign), properties.replace(code, sign)
+    assert message == f"{text} below 0.7"
+    assert properties == f"title=segqa: {text}0, object 1, sam"
 
 
 def test_there_are_ten_annotations_at_most():
@@ -80,24 +99,41 @@ def test_junit_counts_failures_and_errors_per_model(tmp_path):
     assert [sam.get(name) for name in ("tests", "failures", "errors")] == ["4", "1", "1"]
     assert [medsam.get(name) for name in ("tests", "failures", "errors")] == ["2", "0", "0"]
     assert sam.find("testcase/failure").get("message") == "a%b\r\nc:d,|<e>&?\ud7ff😀 below 0.7"
-    assert medsam.find("testcase/system-out").text == "predicted_dice 0.1000"
+    assert medsam.find("testcase/system-out").text == "predicted_dice 0.1"
+    assert sam.find("testcase/error") is not None
+    assert sam.findall("testcase")[-1].find("system-out") is None
 
 
-def test_junit_keeps_to_the_common_schema(tmp_path):
+def follows_schema(path):
+    """Hold a report against the schema that Ant and Jenkins share."""
+    etree = pytest.importorskip("lxml.etree")
+    schema = etree.XMLSchema(etree.parse(SCHEMA))
+    schema.assertValid(etree.parse(path))
+
+
+@pytest.mark.parametrize("name", ["plain", NASTY, "]]>", "'\"", "\ufffe\uffff\x1b", "", "日本\u202e"])
+@pytest.mark.parametrize("model", ["sam", "", "<a b='c'>&amp;\x01"])
+def test_junit_keeps_to_the_common_schema_whatever_names_hold(tmp_path, name, model):
     path = tmp_path / "junit.xml"
-    ci.write_junit(path, flags(3).drop("why"), flags(1))
-    root = ET.parse(path).getroot()
-    assert root.tag == "testsuites"
-    for suite in root:
-        assert suite.tag == "testsuite"
-        assert set(suite.attrib) == {"name", "tests", "failures", "errors", "skipped", "time"}
-        for test in suite:
-            assert test.tag == "testcase"
-            assert set(test.attrib) == {"classname", "name", "time"}
-            assert {child.tag for child in test} <= {"failure", "error", "system-out"}
+    table = flags(3, name=name).with_columns(model=pl.lit(model))
+    lost = table[1].with_columns(predicted_dice=pl.lit(None, pl.Float64), case=pl.lit("lost"))
+    ci.write_junit(path, pl.concat([table, lost]).drop("why"), pl.concat([table[0], lost]))
+    follows_schema(path)
+    (suite,) = ET.parse(path).getroot()
+    assert [suite.get(count) for count in ("tests", "failures", "errors")] == ["4", "1", "1"]
+    assert {test.get("classname") for test in suite} == {suite.get("name")}
+
+
+def test_the_schema_refuses_what_is_no_report(tmp_path):
+    etree = pytest.importorskip("lxml.etree")
+    path = tmp_path / "junit.xml"
+    path.write_text('<testsuites><testsuite name="a"><testcase/></testsuite></testsuites>')
+    with pytest.raises(etree.DocumentInvalid):
+        follows_schema(path)
 
 
 def test_an_empty_table_is_a_report_without_suites(tmp_path):
     path = tmp_path / "junit.xml"
     ci.write_junit(path, flags().clear().drop("why"), flags().clear())
     assert len(ET.parse(path).getroot()) == 0
+    follows_schema(path)

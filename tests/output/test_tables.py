@@ -55,7 +55,7 @@ def test_infinity_is_refused_in_both_directions(tmp_path, scores):
         tables.write_table(scores.with_columns(predicted_hd95_px=pl.lit(math.inf)), path)
     assert list(tmp_path.iterdir()) == []
     path.write_text("case,object,label,model,predicted_dice\na,1,1,m,0.5\nb,1,1,m,inf\n")
-    with pytest.raises(InputError, match="row 2, column predicted_dice: 'inf'"):
+    with pytest.raises(InputError, match="row 2, column predicted_dice: inf where a number"):
         tables.read_scores(path)
 
 
