@@ -1,16 +1,19 @@
 """How well error maps find the pixels that are wrong: average precision beside a boundary band and chance.
 
-Run it on records that the evaluator has not learnt from:
+Run it on records that the evaluator has not learnt from, one folder of `segqa prepare` a data set:
 
-    python -m benchmarks.error_maps weights/evaluator-lite0.safetensors prepared/test --masks 200
+    python -m benchmarks.error_maps weights/evaluator-lite0.safetensors prepared/test/* --masks 200
 
-Every mask counts once; masks without a wrong pixel in view, or with nothing else, are left out and counted. With
+The masks are those of segmenters, drawn at random; every mask counts once, and every data set. Only pixels that the
+network sees are asked for. Masks without a wrong pixel there, or with nothing else, are left out and counted. With
 `--flips N` the gradient is also held against flipping N pixels of each of the first masks one by one (theorem 3.2).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +25,15 @@ from sklearn.metrics import average_precision_score
 
 from segqa.data.boxes import Box
 from segqa.data.types import Mask
-from segqa.quality.error_map import error_map
+from segqa.quality.error_map import Method, error_map
 from segqa.quality.network import QualityNetwork
 from segqa.quality.preprocessing import build_input, view_of
 from segqa.quality.records import Record, read_shard
-from segqa.quality.training import load_network
+from segqa.quality.storage import load_network
 
-FLIPPED_MASKS = 5
+FLIPS = "Spearman of gradient and flips"
+FLIPPED_MASKS = 3
+"""Masks of each set that pixels are flipped in."""
 
 
 def boundary_band(mask: Mask) -> NDArray[np.float32]:
@@ -59,6 +64,44 @@ def flipped(record: Record, mask: Mask, box: Box, network: QualityNetwork, pixel
     return scores
 
 
+@dataclass
+class Judge:
+    """Measures the maps of one network."""
+
+    network: QualityNetwork
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+
+    def methods(self) -> list[Method]:
+        """Return the maps that the network has."""
+        return ["belief", "gradient"] if self.network.spec.compare else ["gradient"]
+
+    def precisions(self, record: Record, index: int) -> list[float] | None:
+        """Return the average precision of each map and baseline; `None` where it is not defined."""
+        mask, box = record.mask(index), record.candidates[index].box
+        window = self.window(mask, box)
+        wrong = (mask != record.truth)[window]
+        if not wrong.any() or wrong.all():
+            return None
+        maps = [error_map(record.image, mask, box, self.network, method=method) for method in self.methods()]
+        rivals = [boundary_band(mask), self.rng.random(mask.shape)]
+        return [float(average_precision_score(wrong.ravel(), one[window].ravel())) for one in [*maps, *rivals]]
+
+    def agreement(self, record: Record, index: int, n_pixels: int) -> float:
+        """Return Spearman's correlation of the gradient with what flipping each of so many pixels alone gives."""
+        mask, box = record.mask(index), record.candidates[index].box
+        window = self.window(mask, box)
+        seen = np.argwhere(np.ones_like(mask[window])) + np.array([window[0].start, window[1].start])
+        pixels = seen[self.rng.permutation(len(seen))[:n_pixels]]
+        gains = error_map(record.image, mask, box, self.network, method="gradient")[tuple(pixels.T)]
+        literal = flipped(record, mask, box, self.network, pixels)
+        return float(spearmanr(gains, literal).statistic)
+
+    def window(self, mask: Mask, box: Box) -> tuple[slice, slice]:
+        """Return the part of the record that the network sees."""
+        seen = view_of(mask, box, self.network.spec.profile).clip(*mask.shape)
+        return slice(seen.y0, seen.y1), slice(seen.x0, seen.x1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
@@ -68,35 +111,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     network = load_network(options.weights)
-    methods = ["gradient", *(["belief"] if network.spec.compare else [])]
-    names = [*methods, "boundary band", "random"]
-    print("data set".ljust(28), *(name.rjust(14) for name in names), "n".rjust(6), "left out".rjust(9))
+    names = [*Judge(network).methods(), "boundary band", "random", *([FLIPS] if options.flips else [])]
+    print(f"| set | n | left out | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}")
     means = []
     for folder in options.records:
-        rng = np.random.default_rng(options.seed)
-        values, agreements, left_out = [], [], 0
-        for record, index in candidates(folder, options.masks, rng):
-            mask, box = record.mask(index), record.candidates[index].box
-            seen = view_of(mask, box, network.spec.profile).clip(*mask.shape)
-            window = (slice(seen.y0, seen.y1), slice(seen.x0, seen.x1))
-            wrong = (mask != record.truth)[window]
-            if not wrong.any() or wrong.all():
-                left_out += 1
-                continue
-            maps = [error_map(record.image, mask, box, network, method=method) for method in methods]
-            rivals = [boundary_band(mask), rng.random(mask.shape)]
-            values.append([average_precision_score(wrong.ravel(), one[window].ravel()) for one in [*maps, *rivals]])
-            if options.flips and len(agreements) < FLIPPED_MASKS:
-                inside = np.argwhere(np.ones(wrong.shape, bool)) + np.array([seen.y0, seen.x0])
-                pixels = inside[rng.permutation(len(inside))[: options.flips]]
-                literal = flipped(record, mask, box, network, pixels)
-                agreements.append(spearmanr(maps[0][tuple(pixels.T)], literal).statistic)
-        mean = np.mean(values, axis=0) if values else np.full(len(names), np.nan)
+        judge = Judge(network, np.random.default_rng(options.seed))  # a set's row does not depend on the other sets
+        drawn = candidates(folder, options.masks, judge.rng)
+        found = [judge.precisions(record, index) for record, index in drawn]
+        values = [one for one in found if one is not None]
+        mean = list(np.mean(values, axis=0)) if values else [np.nan] * (len(judge.methods()) + 2)
+        if options.flips:
+            mean.append(np.nanmean([judge.agreement(*one, options.flips) for one in drawn[:FLIPPED_MASKS]]))
         means.append(mean)
-        print(folder.name.ljust(28), *(f"{value:14.4f}" for value in mean), f"{len(values):6d} {left_out:9d}")
-        if agreements:
-            print(f"  gradient against flipping pixels: Spearman {np.mean(agreements):.3f} on {len(agreements)} masks")
-    print("mean".ljust(28), *(f"{value:14.4f}" for value in np.nanmean(means, axis=0)))
+        print(_line(f"{folder.name} | {len(values)} | {len(found) - len(values)}", mean), flush=True)
+    print(_line("mean of sets | | ", np.nanmean(means, axis=0)))
+
+
+def _line(head: str, values: Sequence[float]) -> str:
+    return f"| {head} | {' | '.join(f'{value:.3f}' for value in values)} |"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ BOX = (0, 224, 255)
 # Heat goes from nothing over red to white: it reads the same for people who cannot tell red from green.
 _HEAT = np.array([255.0, 60.0, 40.0])
 
+HEAT_SHARE = 0.75
+"""How much of the picture the strongest heat covers."""
+
 _QUALITIES = (80, 60, 40, 20)
 
 
@@ -62,7 +65,7 @@ def draw_overlay(
         image: Pixels `(H, W, 3)`, 0..255.
         mask: Predicted mask `(H, W)`; may be empty.
         box: Prompt box, drawn when given.
-        error: How likely each pixel is wrong, `(H, W)`; positive values shine.
+        error: How likely each pixel is wrong, `(H, W)`, 0..1; it shines.
         side: Longer side of the picture.
 
     Returns:
@@ -94,9 +97,7 @@ def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 
 def _heat(pixels: Image, error: NDArray[np.float32]) -> Image:
-    positive = error.clip(0)
-    strength = positive / max(float(np.quantile(positive, 0.995)), float(np.finfo(np.float32).tiny))
-    share = 0.75 * strength.clip(0, 1)[..., None]
+    share = HEAT_SHARE * error.clip(0, 1)[..., None]
     return np.asarray((pixels * (1 - share) + _HEAT * share).round().astype(np.uint8))
 
 
@@ -139,7 +140,7 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
             yield Seen(case.name, model, one, loaded.image.pixels)
 
 
-def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method = "gradient") -> int:
+def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = None) -> int:
     """Write a picture with the error map of every object that is scored, `<model>/<case>_<label>_<object>.png`.
 
     Args:
@@ -187,11 +188,14 @@ def load_judge(weights: Path) -> QualityNetwork:
     return load_network(weights)
 
 
-def draw_errors(seen: Seen, network: QualityNetwork, *, method: Literal["gradient", "belief"] = "gradient") -> Image:
-    """Return the overlay of an object with its error map."""
-    from segqa.quality.error_map import error_map
+def draw_errors(seen: Seen, network: QualityNetwork, *, method: Method | None = None) -> Image:
+    """Return the overlay of an object with its error map; `method` as for `quality.error_map.error_map`."""
+    from segqa.quality.error_map import best_method, error_map
 
-    error = error_map(seen.image, seen.one.mask, seen.one.box, network, method=method)
+    chosen = method or best_method(network)
+    error = error_map(seen.image, seen.one.mask, seen.one.box, network, method=chosen)
+    if chosen == "gradient":  # gains have no scale of their own: the largest of this object shine most
+        error = error / max(float(np.quantile(error.clip(0), 0.995)), float(np.finfo(np.float32).tiny))
     return draw_overlay(seen.image, seen.one.mask, seen.one.box, error=error)
 
 

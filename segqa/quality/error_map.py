@@ -1,8 +1,10 @@
 """Where a mask is likely wrong, pixel by pixel, from the evaluator that judged it.
 
-Theorem 3.2 of EvanySeg asks the evaluator about every pixel on its own: flip the pixel, and see whether the predicted
-Dice gets better. The gradient of the predicted Dice with respect to the mask asks for all pixels in one backward pass.
-A network that draws where it believes the object is (`compare`) answers without any backward pass.
+A network that draws where it believes the object is (`compare`) answers by holding the mask against its belief: an
+error is where they differ. Theorem 3.2 of EvanySeg asks instead about every pixel on its own: flip the pixel, and see
+whether the predicted Dice gets better; the gradient of the predicted Dice with respect to the mask asks for all pixels
+in one backward pass. The belief finds wrong pixels far better (docs/explanation/error-maps.md); the gradient is for
+networks without one.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from segqa.quality.network import QualityNetwork
 from segqa.quality.preprocessing import IMAGENET_STD, Profile, build_input, view_of
 from segqa.quality.preprocessing import placed as placed
 
-Method = Literal["gradient", "belief"]
+Method = Literal["belief", "gradient"]
 
 
 def error_map(
-    image: Image, mask: Mask, box: Box | None, network: QualityNetwork, *, method: Method = "gradient"
+    image: Image, mask: Mask, box: Box | None, network: QualityNetwork, *, method: Method | None = None
 ) -> NDArray[np.float32]:
     """Return how likely each pixel of the mask is wrong, shape `(H, W)`.
 
@@ -36,9 +38,9 @@ def error_map(
         mask: Predicted mask `(H, W)` of one object; may be empty.
         box: Prompt box inside the image, when there was one.
         network: In evaluation mode.
-        method: `gradient`: what flipping the pixel would add to the predicted Dice, to first order; positive is
-            likely wrong, negative likely right. `belief`: chance of an error, 0..1: the believed chance of the
-            object outside of the mask, its complement inside.
+        method: `belief`: chance of an error, 0..1: the believed chance of the object outside of the mask, its
+            complement inside. `gradient`: what flipping the pixel would add to the predicted Dice, to first order;
+            positive is likely wrong, negative likely right. By default the belief where the network draws one.
 
     Raises:
         InputError: `belief` is asked of a network that has none.
@@ -49,13 +51,18 @@ def error_map(
     inputs = torch.from_numpy(build_input(image, mask, box, profile))[None].to(next(network.parameters()).device)
     window = (slice(seen.y0, seen.y1), slice(seen.x0, seen.x1))
     inside = mask[window]
-    if method == "gradient":
+    if (method or best_method(network)) == "gradient":
         values = _gains(network, inputs, inside, rows, columns)
     else:
         values = _error_chances(network, inputs, inside, rows, columns)
     result = np.zeros(mask.shape, dtype=np.float32)
     result[window] = values
     return result
+
+
+def best_method(network: QualityNetwork) -> Method:
+    """Return the method that finds wrong pixels best with this network."""
+    return "belief" if network.spec.compare else "gradient"
 
 
 def _place(mask: Mask, box: Box | None, profile: Profile) -> tuple[Box, slice, slice]:

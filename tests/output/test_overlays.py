@@ -57,6 +57,40 @@ def test_likely_errors_shine_and_likely_right_pixels_do_not():
     assert not changed[:20].any()
 
 
+def test_the_heat_tells_how_likely_an_error_is_and_is_not_stretched():
+    image, mask = scene()
+    reds = [
+        draw_overlay(image, mask, error=np.full(mask.shape, chance, np.float32))[0, 0, 0] for chance in (0, 0.1, 0.5, 1)
+    ]
+    assert reds[0] == 90
+    np.testing.assert_allclose(np.diff(reds) / (255 - 90) / 0.75, [0.1, 0.4, 0.5], atol=0.01)
+
+
+def test_gains_shine_by_their_largest_because_they_have_no_scale():
+    torch = pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    from segqa.data.types import ObjectMask
+    from segqa.output.overlays import Seen, draw_errors
+    from segqa.quality.preprocessing import Profile
+
+    class Slope(torch.nn.Module):
+        spec = SimpleNamespace(profile=Profile(size=24), heads=("dice",), compare=False)
+
+        def __init__(self, gain):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.tensor(gain))
+
+        def forward(self, inputs):
+            return SimpleNamespace(scores=(self.gain * inputs[:, 3, :, :12].sum()).reshape(1, 1))
+
+    image, mask = scene()
+    seen = Seen("a", "m", ObjectMask("1", "1", mask, None), image)
+    weak, strong = (draw_errors(seen, Slope(gain)) for gain in (1e-4, 1.0))
+    np.testing.assert_array_equal(weak, strong)
+    assert (weak[..., 0] > 200).any()
+
+
 def test_an_error_map_of_zeros_changes_nothing():
     image, mask = scene()
     zeros = np.zeros(mask.shape, np.float32)

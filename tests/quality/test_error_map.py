@@ -101,7 +101,7 @@ def test_the_gradient_of_a_real_network_orders_pixels_as_flipping_them_does():
     image, mask = picture()
     box = Box(8, 8, 29, 29)  # its view is of 32 pixels, as the input: nothing is resized
     network = tiny_network()
-    found = error_map(image, mask, box, network)
+    found = error_map(image, mask, box, network, method="gradient")
     pixels = pixels_of(box)[::7]
     literal = flipped_gains(image, mask, box, network, pixels)
     assert spearmanr(found[tuple(np.array(pixels).T)], literal).statistic > 0.9
@@ -116,6 +116,13 @@ def test_belief_is_an_error_where_it_and_the_mask_differ():
     assert found[20, 22] > 0.99  # in the mask, not believed
     assert found[26, 26] < 0.01  # neither
     assert (found[:, 30:] == 0).all()  # not seen
+
+
+def test_by_default_the_belief_is_asked_where_there_is_one():
+    image, mask = picture()
+    for network, method in ((Believer(), "belief"), (Linear(SEGQA), "gradient")):
+        chosen = error_map(image, mask, None, network, method=method)
+        np.testing.assert_array_equal(error_map(image, mask, None, network), chosen)
 
 
 @pytest.mark.parametrize("method", ["gradient", "belief"])
