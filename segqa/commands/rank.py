@@ -12,6 +12,7 @@ from segqa.commands.reading import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
+    CalibrationOption,
     LabelsOption,
     NanOption,
     ObjectsOption,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "runner_up", "margin", "intervals_overlap"]
 TITLE = "Best mask of each object"
 COMPARED = "Choosing by predicted score, against an oracle, one model and chance"
-SCORING = ("boxes", "weights", "labels", "objects", "window", "nan", "allow_missing", "workers")
+SCORING = ("boxes", "weights", "calibration", "labels", "objects", "window", "nan", "allow_missing", "workers")
 """Options that only images need."""
 
 
@@ -51,6 +52,7 @@ def rank(
         Path | None, typer.Option(help="Write a mask per case there, each object from its best model.")
     ] = None,
     weights: WeightsOption = "evaluator-lite0",
+    calibration: CalibrationOption = None,
     labels: LabelsOption = None,
     objects: ObjectsOption = "labels",
     window: WindowOption = None,
@@ -93,6 +95,7 @@ def rank(
             _needed(named, scores),
             boxes,
             weights=weights,
+            calibration=calibration,
             reading=Reading(parse_labels(labels), objects, window, nan),
             axis=axis,
             allow_missing=allow_missing,

@@ -22,6 +22,9 @@ AxisOption = Annotated[int, typer.Option(help="Slicing axis of volumes.")]
 NanOption = Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")]
 AllowMissingOption = Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")]
 WeightsOption = Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
+]
 
 
 def parse_masks(texts: Sequence[str]) -> Path | Mapping[str, Path]:

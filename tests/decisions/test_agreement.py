@@ -88,6 +88,14 @@ def test_truth_is_joined_by_its_keys_and_rows_stay():
     assert joined.select(agreement.KEYS).equals(scores.select(agreement.KEYS))
 
 
+def test_the_join_is_the_same_whether_or_not_the_rows_stand_in_one_order():
+    scores = frame()
+    truth = scores.select("case", "object", "label", "model").with_columns(true_dice=pl.int_range(pl.len()) / 10)
+    joined = agreement.join_truth(scores, truth)
+    assert joined.equals(agreement.join_truth(scores, truth[::-1]))
+    assert joined.equals(agreement.join_truth(scores, pl.concat([truth, truth.with_columns(true_dice=pl.lit(0.0))])))
+
+
 def test_truth_of_other_masks_is_refused_with_an_example():
     truth = frame(true_dice=0.5).with_columns(model=pl.lit("x"))
     with pytest.raises(InputError, match=r"\(a, 1, 1, m\).*\(a, 1, 1, x\)"):
