@@ -1,4 +1,4 @@
-"""The five data sets of the benchmark and how each is cut into train, test and extra."""
+"""The five data sets of the benchmark, how each is cut into train, test and extra, and what they are shifted to."""
 
 from __future__ import annotations
 
@@ -6,12 +6,29 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
 
 DATASETS = ("jsrt-chest-xray", "hc18-fetal-head", "ph2", "wbc-jiangxi", "acdc-cardiac-mri")
 """X-ray, ultrasound, dermoscopy, microscopy, MRI; the first with the split of the SPE authors."""
 
-SHIFTED = {"wbc-jiangxi": "wbc-cellavision"}
-"""The same anatomy and labels from elsewhere: a deployed model's error under domain shift."""
+
+class Shift(NamedTuple):
+    """The same objects from elsewhere."""
+
+    folder: str
+    labels: dict[int, int]
+    """The value in these masks of each label that both sets have."""
+
+
+SHIFTS = {
+    "ph2": Shift("isic2017-subset", {1: 1}),
+    "wbc-jiangxi": Shift("wbc-cellavision", {1: 1, 2: 2}),
+    "acdc-cardiac-mri": Shift("congenital-heart-mri-hvsmr", {2: 1}),
+}
+"""Where a deployed model's error under domain shift is measured; of the two hearts only the myocardium is alike."""
 
 PARTS = ("train", "test", "extra")
 SHARES = (0.70, 0.90)
@@ -37,12 +54,18 @@ def lay_out(folder: Path, target: Path) -> None:
     (target / "layout.done").touch()
 
 
-def lay_out_shifted(folder: Path, target: Path) -> None:
-    """Copy a whole data set into `target/shifted/{images,masks}`: no part of it is trained on."""
+def lay_out_shifted(data: Path, shift: Shift, target: Path) -> None:
+    """Copy a whole data set into `target/shifted/{images,masks}`, its masks in the labels of the other."""
     for kind in ("images", "masks"):
         (target / "shifted" / kind).mkdir(parents=True, exist_ok=True)
-        for path in _files(folder / kind):
-            shutil.copyfile(path, target / "shifted" / kind / path.name)
+    for path in _files(data / shift.folder / "images"):
+        shutil.copyfile(path, target / "shifted" / "images" / path.name)
+    for path in _files(data / shift.folder / "masks"):
+        pixels = np.asarray(Image.open(path))
+        renamed = np.zeros_like(pixels)
+        for label, value in shift.labels.items():
+            renamed[pixels == value] = label
+        Image.fromarray(renamed).save(target / "shifted" / "masks" / path.name)
 
 
 def _files(folder: Path) -> list[Path]:

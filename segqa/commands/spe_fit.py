@@ -24,7 +24,7 @@ def spe_fit(
     engine_weights: Annotated[Path | None, typer.Option(help="UniverSeg's weights file.")] = None,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of UniverSeg; bf16 is not exact.")] = "fp32",
     mapping: Annotated[
-        Literal["auto", "linear", "log", "isotonic"],
+        Literal["auto", "linear", "quadratic", "log", "isotonic"],
         typer.Option(help="Kind of mapping; auto takes the least leave-one-out error, metric by metric."),
     ] = "auto",
     support_size: Annotated[int, typer.Option(min=1, help="Pairs in a support set, at most.")] = 64,

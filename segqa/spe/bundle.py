@@ -16,7 +16,7 @@ from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
-VERSION = 1
+VERSION = 2
 MEAN = "mean"
 """Name of the task that averages the labels."""
 REFIT = "make it again with `segqa spe-fit`"
@@ -52,6 +52,8 @@ class Bundle:
     """Their masks by label, shape `(N, L, SIDE, SIDE)`."""
     pseudo: NDArray[np.float64]
     """Pseudo performance, shape `(Z, T, K, M)`."""
+    agreement: NDArray[np.float64]
+    """Agreement on the test images, shape `(T, K, M)`."""
     real: NDArray[np.float64]
     """Real performance on the test images, shape `(T, K, M)`."""
     spread: NDArray[np.float64]
@@ -62,7 +64,7 @@ class Bundle:
     def fit(self, size: int, task: int, metric: int, kind: str) -> Mapping:
         """Return the mapping of one size of support set, task and metric, by their positions."""
         return fit_mapping(
-            self.pseudo[size, task, :, metric],
+            np.stack([self.pseudo[size, task, :, metric], self.agreement[task, :, metric]], axis=1),
             self.real[task, :, metric],
             spread=self.spread[task, :, metric],
             n_test=self.settings.n_test,
@@ -90,6 +92,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "images": np.ascontiguousarray(bundle.images[..., :1] if grey else bundle.images),
         "masks": np.packbits(bundle.masks, axis=-1),
         "pseudo": bundle.pseudo,
+        "agreement": bundle.agreement,
         "real": bundle.real,
         "spread": bundle.spread,
     }
@@ -136,6 +139,7 @@ def load_bundle(path: Path) -> Bundle:
         images=np.broadcast_to(tensors["images"], (*tensors["images"].shape[:3], 3)).copy(),
         masks=np.unpackbits(tensors["masks"], axis=-1, count=SIDE).astype(bool),
         pseudo=tensors["pseudo"],
+        agreement=tensors["agreement"],
         real=tensors["real"],
         spread=tensors["spread"],
         kinds=head["kinds"],

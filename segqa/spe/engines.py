@@ -29,8 +29,8 @@ class Engine(Protocol):
     name: str
     threshold: float
     """A pixel is foreground when its probability is above it."""
-    many_sizes: bool
-    """A support set costs so little that mappings for several sizes of it can be fitted."""
+    is_cheap: bool
+    """A support set costs so little that it may be large, and that mappings for several sizes can be fitted."""
     settings: dict[str, str]
     """What a bundle must remember to make the same engine again."""
 

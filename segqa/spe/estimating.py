@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from segqa.errors import InputError
+from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import MEAN, Bundle
 from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
 from segqa.spe.engines import Canvas, Engine
-from segqa.spe.fitting import make_plan, measure_model
+from segqa.spe.fitting import make_plan, measure_model, with_mean
 from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
-from segqa.spe.pseudo import Pseudo, mean_defined
+from segqa.spe.pseudo import Pseudo
 from segqa.spe.support import MIN_PIXELS
 
 MODEL = "predictions"
@@ -32,6 +33,7 @@ class Row:
     metric: str
     estimate: Estimate
     pseudo: float
+    agreement: float
     half_width: float
     """Half width of the pseudo metric's 95 % interval, from querying a part of the training images."""
     n: int
@@ -86,51 +88,83 @@ def estimate(
         InputError: For another engine or weights, unreadable files, or predictions without foreground.
     """
     settings = bundle.settings
-    if engine.settings != settings.engine_settings:
-        msg = f"the bundle was made with other weights of {settings.engine}; give that file, or fit again"
-        raise InputError(msg)
     labels = [int(label) for label in settings.labels]
     found = read_predicted(images, {MODEL: predictions}, labels=labels, truth=None, watch=watch)
-    n_usable = _count_usable(found, settings.labels, predictions)
-    size = _choose_size(settings.support_sizes, n_usable)
-    training = Labelled(bundle.images, bundle.masks, labels)
-    plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
-    measured = measure_model(engine, training, found, MODEL, plan=plan, journal=Journal())
-    rows = _make_rows(bundle, size, measured, n_images=len(found.images), level=level)
+    n_usable = _count_usable(found, MODEL)
+    if n_usable.min() == 0:
+        msg = (
+            f"{predictions}: no prediction of label {labels[int(n_usable.argmin())]} has {MIN_PIXELS} foreground "
+            "pixels at 128 x 128; nothing can be estimated from that"
+        )
+        raise InputError(msg)
+    rows = estimate_models(bundle, engine, found, level=level)[MODEL]
     novel = find_novel(embedder, found.images, bundle.images)
     warnings = _warn_extrapolation(rows, bundle) + _warn_images(found.images, bundle.images, novel)
-    warnings += _warn_size(n_usable, settings.support_sizes)
+    warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
     return Result(rows, len(found.images), float(novel.mean()), warnings)
 
 
-def _make_rows(bundle: Bundle, size: int, measured: list[Pseudo], *, n_images: int, level: float) -> list[Row]:
-    """Return the estimate of every metric for every label, and for their mean when there are several."""
-    pseudo = np.stack([label.mean for label in measured])
+def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: float = 0.9) -> dict[str, list[Row]]:
+    """Return the estimates of several models on the same images, by model.
+
+    Args:
+        bundle: Made by `fit_bundle`.
+        engine: The engine that the bundle names.
+        found: The images and the models' predictions.
+        level: Share of cases in which an interval should hold the true mean, 0..1.
+
+    Raises:
+        InputError: For another engine, or other weights of it.
+    """
+    settings = bundle.settings
+    if engine.settings != settings.engine_settings:
+        msg = f"the bundle was made with other weights of {settings.engine}; give that file, or fit again"
+        raise InputError(msg)
+    training = Labelled(bundle.images, bundle.masks, [int(label) for label in settings.labels])
+    most = max(settings.support_sizes)
+    agreement = measure_agreement(engine, training, found, support_size=most, seed=settings.seed)
+    rows = {}
+    for number, model in enumerate(found.masks):
+        size = _choose_size(settings.support_sizes, int(_count_usable(found, model).min()))
+        plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
+        pseudo = measure_model(engine, training, found, model, plan=plan, journal=Journal())
+        rows[model] = _make_rows(bundle, size, pseudo, agreement[number], n_images=len(found.images), level=level)
+    return rows
+
+
+def _make_rows(
+    bundle: Bundle, size: int, measured: list[Pseudo], agreement: NDArray[np.float64], *, n_images: int, level: float
+) -> list[Row]:
+    """Return the estimate of every metric for every label, and for their mean when there are several.
+
+    Args:
+        bundle: Has the mappings.
+        size: Position of the size of support set that was used.
+        measured: Pseudo performance by label.
+        agreement: Shape `(L, 6)`.
+        n_images: How many images were measured.
+        level: Of the intervals.
+    """
+    by_label = np.stack([np.stack([label.mean for label in measured]), agreement])
+    pseudo, seen = with_mean(by_label[:, None])[:, :, 0]
     half = np.stack([label.half_width for label in measured])
     if len(measured) > 1:
-        pseudo = np.concatenate([pseudo, mean_defined(pseudo)[None]])
         half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
     rows = []
     for task, name in enumerate(bundle.tasks):
         for column, metric in enumerate(METRICS):
-            value = float(pseudo[task, column])
-            found = bundle.mapping(size, task, column).estimate(value, n_images=n_images, level=level)
+            inputs = np.array([pseudo[task, column], seen[task, column]])
+            found = bundle.mapping(size, task, column).estimate(inputs, n_images=n_images, level=level)
             n = min(label.n for label in measured)
-            rows.append(Row(name, metric, found, value, float(half[task, column]), n))
+            rows.append(Row(name, metric, found, *inputs.tolist(), float(half[task, column]), n))
     return rows
 
 
-def _count_usable(found: Predicted, labels: Sequence[str], predictions: Path) -> int:
-    """Return how many predictions can be support pairs, for the label that has the fewest."""
-    counts = [int((found.mask_of(MODEL, i).sum(axis=(1, 2)) >= MIN_PIXELS).sum()) for i in range(len(labels))]
-    if min(counts) == 0:
-        label = labels[int(np.argmin(counts))]
-        msg = (
-            f"{predictions}: no prediction of label {label} has {MIN_PIXELS} foreground pixels at 128 x 128; "
-            "nothing can be estimated from that"
-        )
-        raise InputError(msg)
-    return min(counts)
+def _count_usable(found: Predicted, model: str) -> NDArray[np.int64]:
+    """Return for each label how many predictions can be support pairs."""
+    n_labels = found.masks[model].shape[1]
+    areas = np.stack([found.mask_of(model, label).sum(axis=(1, 2)) for label in range(n_labels)])
+    return np.asarray((areas >= MIN_PIXELS).sum(axis=1))
 
 
 def _choose_size(sizes: Sequence[int], n_usable: int) -> int:
@@ -155,7 +189,7 @@ def _warn_extrapolation(rows: Iterable[Row], bundle: Bundle) -> list[str]:
     several = len(bundle.tasks) > 1
     return [
         (f"label {task}: " if several and task != MEAN else f"{task}: " if several else "")
-        + f"{', '.join(names)} extrapolated: pseudo performance outside the range of the fitted models"
+        + f"{', '.join(names)} extrapolated: what was measured is outside the range of the fitted models"
         for task, names in outside.items()
     ]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segqa.errors import InputError
 from segqa.spe import support
+from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import Bundle, Settings
 from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_labelled, read_predicted
 from segqa.spe.engines import Engine
@@ -90,17 +91,34 @@ def fit_bundle(
     models = find_models(predictions)
     training = read_labelled(*train, watch=watch)
     tested = read_predicted(test[0], models, labels=training.labels, truth=test[1], watch=watch)
-    sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.many_sizes)
+    sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.is_cheap)
     journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
-    pseudo = np.empty((len(sizes), len(models), len(training.labels), len(METRICS)))
-    for number, name, index in count([(*model, index) for model in enumerate(models) for index in range(len(sizes))]):
-        measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
-        pseudo[index, number] = [label.mean for label in measured]
+    pseudo = _measure_all(engine, training, tested, plans, journal=journal, count=count)
+    agreement = measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed)
     settings = _settings(engine, training, tested, sizes, options)
     real, spread = _mean_and_spread(with_mean(tested.real))
-    unfitted = Bundle(settings, training.images, training.masks, with_mean(pseudo), real, spread, kinds=[])
+    seen = with_mean(agreement[None])[0]
+    unfitted = Bundle(settings, training.images, training.masks, with_mean(pseudo), seen, real, spread, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
+
+
+def _measure_all(
+    engine: Engine,
+    training: Labelled,
+    tested: Predicted,
+    plans: list[Plan],
+    *,
+    journal: Journal,
+    count: Callable[[list[Unit]], Iterable[Unit]],
+) -> Floats:
+    """Return the pseudo performance of all models by plan, shape `(Z, K, L, 6)`."""
+    pseudo = np.empty((len(plans), len(tested.masks), len(training.labels), len(METRICS)))
+    units = [(*model, index) for model in enumerate(tested.masks) for index in range(len(plans))]
+    for number, name, index in count(units):
+        measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
+        pseudo[index, number] = [label.mean for label in measured]
+    return pseudo
 
 
 def _mean_and_spread(by_image: Floats) -> tuple[Floats, Floats]:

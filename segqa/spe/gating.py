@@ -80,6 +80,7 @@ def estimate_table(result: Result) -> pl.DataFrame:
                 "lower": row.estimate.lower,
                 "upper": row.estimate.upper,
                 "pseudo": row.pseudo,
+                "agreement": row.agreement,
                 "pseudo_half_width": row.half_width,
                 "n": row.n,
             }

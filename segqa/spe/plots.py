@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,14 @@ from segqa.errors import MissingExtraError
 from segqa.spe.bundle import Bundle
 from segqa.spe.mapping import METRICS
 
+INPUTS = {"pseudo": "tab:blue", "agreement": "tab:orange"}
+"""What a mapping takes, in order, and its colour."""
+
 
 def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
-    """Write one figure a metric: pseudo against real performance, points and mapping, a panel a task.
+    """Write one figure a metric: pseudo performance and agreement against real performance, a panel a task.
+
+    The lines are the mappings that each of the two would have alone.
 
     Args:
         bundle: A fitted estimator.
@@ -36,10 +42,12 @@ def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
         for task, name in enumerate(bundle.tasks):
             mapping = bundle.mapping(0, task, column)
             axis = figure.add_subplot(1, len(bundle.tasks), task + 1)
-            line = np.linspace(mapping.pseudo.min(), mapping.pseudo.max(), 200)
-            axis.plot(line, mapping.predict(line), color="tab:red", label=mapping.kind)
-            axis.scatter(mapping.pseudo, mapping.real, color="tab:blue", s=18, label="test set")
-            axis.set(xlabel=f"pseudo {metric}", ylabel=f"real {metric}", title=f"label {name}")
+            for position, (title, colour) in enumerate(INPUTS.items()):
+                alone = replace(mapping, measured=mapping.measured[:, position : position + 1])
+                line = np.linspace(alone.measured.min(), alone.measured.max(), 200)
+                axis.plot(line, alone.predict(line[:, None]), color=colour)
+                axis.scatter(alone.measured, alone.real, color=colour, s=18, label=title)
+            axis.set(xlabel=f"measured {metric}", ylabel=f"real {metric}", title=f"label {name}, {mapping.kind}")
             axis.legend()
         files.append(folder / f"{metric}.png")
         # A fixed software entry keeps the bytes the same for the same numbers.

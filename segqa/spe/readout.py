@@ -81,7 +81,7 @@ class Readout:
 
     name = "readout"
     threshold = 0.5
-    many_sizes = True
+    is_cheap = True
 
     def __init__(self) -> None:
         path = weights.shipped_weights_dir() / GRAPH

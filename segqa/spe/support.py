@@ -11,8 +11,8 @@ SUPPORT_SIZE = 64
 """Pairs in a support set; UniverSeg was trained with 64 (Wu et al. 2025, section 3.3)."""
 REPEATS = 6
 """Random support sets a model (same section)."""
-LADDER = (64, 45, 32, 22, 16, 11, 8)
-"""Sizes that a mapping is fitted for when the engine is cheap; each is about 0.7 times the one before."""
+LADDER = (64, 24, 8)
+"""Sizes that a mapping is fitted for when the engine is cheap."""
 MIN_PIXELS = 10
 """A prediction with fewer foreground pixels shows nothing and is left out (the SPE authors' code)."""
 

@@ -113,7 +113,7 @@ class UniverSeg:
     """The in-context network behind the `Engine` protocol."""
 
     name = "universeg"
-    many_sizes = False
+    is_cheap = False
 
     def __init__(self, state: State, *, source: str = "state dict", precision: str = "fp32") -> None:
         self.threshold = THRESHOLD

@@ -26,10 +26,12 @@ def make_bundle(grey=True, n_labels=2):
         tolerance=None,
         seed=0,
     )
-    pseudo, real = rng.random((2, n_tasks, 4, 6)), rng.random((n_tasks, 4, 6))
+    pseudo = rng.random((2, n_tasks, 4, 6))
+    agreement, real = rng.random((2, n_tasks, 4, 6))
     kinds = [[["linear"] * 6] * n_tasks] * 2
     full = np.repeat(images, 3, axis=3) if grey else images
-    return Bundle(settings, full, rng.random((4, n_labels, 128, 128)) > 0.5, pseudo, real, real / 10, kinds)
+    masks = rng.random((4, n_labels, 128, 128)) > 0.5
+    return Bundle(settings, full, masks, pseudo, agreement, real, real / 10, kinds)
 
 
 @pytest.mark.parametrize("grey", [True, False])
@@ -41,7 +43,7 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, grey):
 
     assert again.settings == bundle.settings
     assert again.kinds == bundle.kinds
-    for name in ("images", "masks", "pseudo", "real", "spread"):
+    for name in ("images", "masks", "pseudo", "agreement", "real", "spread"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bundle, name))
 
 
@@ -102,4 +104,4 @@ def test_a_bundle_of_another_version_is_refused_with_both_versions(tmp_path):
     said = refuse(path)
 
     assert "version 7" in said
-    assert "version 1" in said
+    assert "version 2" in said

@@ -21,7 +21,7 @@ def middle_row(weights):
 class Shifter:
     """A fast stand-in: finds what is bright, moved by as much as the support masks are off what is bright."""
 
-    name, threshold, many_sizes = "shifter", 0.5, True
+    name, threshold, is_cheap = "shifter", 0.5, True
 
     def __init__(self, weights="0"):
         self.settings = {"weights_sha256": weights}
@@ -80,15 +80,16 @@ def fit(train, test, *, engine=None, journal=None, options=None):
 def sets(tmp_path_factory):
     root = tmp_path_factory.mktemp("spe")
     shifts = (0, 2, 4, 7, 10)
-    return write_set(root / "train", 14, 0), write_set(root / "test", 12, 1, shifts)
+    return write_set(root / "train", 14, 0), write_set(root / "test", 25, 1, shifts)
 
 
 def test_a_bundle_has_a_mapping_for_each_size_and_metric(sets):
     bundle = fit(*sets)
 
-    assert bundle.settings.support_sizes == [11, 8]
+    assert bundle.settings.support_sizes == [24, 8]
     assert bundle.settings.models == ["shift00", "shift02", "shift04", "shift07", "shift10"]
     assert bundle.pseudo.shape == (2, 1, 5, 6)
+    assert bundle.agreement.shape == (1, 5, 6)
     assert bundle.real[0, :, 0].tolist() == sorted(bundle.real[0, :, 0], reverse=True)
     assert mapping_table(bundle)["metric"].to_list() == list(METRICS)
 
@@ -118,7 +119,7 @@ def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):
         engine = Shifter()
         save_bundle(fit(*sets, journal=Journal(rows[:done]), engine=engine), tmp_path / "resumed")
         assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
-        assert engine.calls == len(rows) - done
+        assert engine.calls == len(rows) - done + 1  # one to measure agreement, which is not in the journal
 
 
 def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
@@ -185,9 +186,9 @@ def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
     index = bundle.settings.models.index("shift04")
     for row in rows:
         column = METRICS.index(row.metric)
-        expected = bundle.mapping(0, 0, column).predict(bundle.pseudo[0, 0, index : index + 1, column])[0]
-        assert row.estimate.value == pytest.approx(expected)
-        assert row.pseudo == bundle.pseudo[0, 0, index, column]
+        measured = np.array([bundle.pseudo[0, 0, index, column], bundle.agreement[0, index, column]])
+        assert row.estimate.value == pytest.approx(bundle.mapping(0, 0, column).predict(measured[None])[0])
+        assert [row.pseudo, row.agreement] == measured.tolist()
         assert row.n == 14
 
 
@@ -197,9 +198,9 @@ def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path):
 
     found = apply(bundle, new, "shift04")
 
-    mapping = bundle.mapping(1, 0, 0)
+    mapping, measured = bundle.mapping(1, 0, 0), np.array([found.rows[0].pseudo, found.rows[0].agreement])
     assert bundle.settings.support_sizes[1] == 8
-    assert found.rows[0].estimate.value == pytest.approx(mapping.predict(np.array([found.rows[0].pseudo]))[0])
+    assert found.rows[0].estimate.value == pytest.approx(mapping.predict(measured[None])[0])
     assert not any("usable" in warning for warning in found.warnings)
 
 

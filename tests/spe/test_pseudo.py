@@ -13,7 +13,7 @@ from segqa.spe.support import draw_orders
 class Copycat:
     """Finds in every query what the first support mask shows."""
 
-    name, threshold, many_sizes = "copycat", 0.5, False
+    name, threshold, is_cheap = "copycat", 0.5, False
     settings: dict[str, str] = {}  # noqa: RUF012, as the protocol has it
 
     def __init__(self):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segqa.spe.support import LADDER, MIN_PIXELS, choose_support, draw_orders, support_sizes
@@ -15,6 +15,7 @@ def masks_of(areas):
     return masks
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 64), st.integers(0, 5))
 def test_a_support_set_has_only_usable_masks_and_as_many_as_it_may(areas, size, seed):
     order = draw_orders(len(areas), repeats=1, seed=seed)[0]
@@ -56,10 +57,10 @@ def test_orders_repeat_with_the_seed_and_differ_between_draws():
     ("n", "limit", "many", "sizes"),
     [
         (1000, 64, True, list(LADDER)),
-        (49, 64, True, [45, 32, 22, 16, 11, 8]),
+        (49, 64, True, [24, 8]),
         (49, 64, False, [49]),
         (1000, 64, False, [64]),
-        (1000, 20, True, [16, 11, 8]),
+        (1000, 20, True, [8]),
         (5, 64, True, [5]),
     ],
 )

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segqa import metrics
+from segqa.spe import agreement
+from segqa.spe.agreement import measure_agreement
+from segqa.spe.cohorts import Labelled, Predicted
+from segqa.spe.mapping import METRICS
+
+
+class Majority:
+    """Finds in every image what most support masks show."""
+
+    name, threshold = "majority", 0.5
+    settings: dict[str, str] = {}  # noqa: RUF012, as the protocol has it
+
+    def __init__(self, is_cheap=True):
+        self.is_cheap = is_cheap
+        self.shown = []
+
+    def segment(self, queries, support_images, support_masks):
+        self.shown.append(support_masks)
+        return np.repeat(support_masks.mean(axis=0, dtype=np.float32)[None], len(queries), axis=0)
+
+
+def square(at, side=30):
+    mask = np.zeros((128, 128), bool)
+    mask[at : at + side, 20 : 20 + side] = True
+    return mask
+
+
+def training_of(*masks):
+    return Labelled(np.zeros((len(masks), 128, 128, 3), np.uint8), np.stack(masks)[:, None], [1])
+
+
+def predicted_of(**models):
+    packed = {name: np.packbits(np.stack(masks)[:, None], axis=-1) for name, masks in models.items()}
+    n = len(next(iter(models.values())))
+    return Predicted(np.zeros((n, 128, 128, 3), np.uint8), packed, np.empty(0))
+
+
+def measure(training, predicted, engine=None, support_size=64):
+    return measure_agreement(engine or Majority(), training, predicted, support_size=support_size, seed=0)
+
+
+def test_agreement_is_the_mean_metric_of_predictions_against_what_training_masks_teach():
+    training = training_of(square(40), square(40), square(70))
+    models = {"good": [square(40), square(42)], "bad": [square(55), square(80)]}
+
+    found = measure(training, predicted_of(**models))
+
+    for row, masks in zip(found[:, 0], models.values(), strict=True):
+        expected = [metrics.all_metrics(mask, square(40)) for mask in masks]
+        assert row.tolist() == pytest.approx([np.mean([each[name] for each in expected]) for name in METRICS])
+
+
+@pytest.mark.parametrize(("is_cheap", "n"), [(True, 7), (False, 3)])
+def test_a_cheap_engine_is_taught_by_more_images(is_cheap, n, monkeypatch):
+    monkeypatch.setattr(agreement, "MOST_TEACHERS", 7)
+    engine = Majority(is_cheap)
+
+    measure(training_of(*[square(40)] * 9), predicted_of(a=[square(40)]), engine, support_size=3)
+
+    assert [len(shown) for shown in engine.shown] == [n]
+
+
+def test_training_masks_too_small_to_teach_are_left_out_and_none_at_all_find_nothing():
+    engine = Majority()
+    dot = square(40, side=3)
+
+    some = measure(training_of(dot, square(40)), predicted_of(a=[square(40)]), engine)
+    none = measure(training_of(dot, dot), predicted_of(a=[square(40)]), engine)
+
+    assert [len(shown) for shown in engine.shown] == [1]
+    assert some[0, 0, 0] == 1
+    assert none[0, 0, 0] == 0
+
+
+def test_images_where_neither_side_has_foreground_are_left_out():
+    found = measure(training_of(square(40, side=3)), predicted_of(a=[square(40), square(0, side=0)]))
+
+    assert found[0, 0, 0] == 0
