@@ -13,10 +13,11 @@ import argparse
 from pathlib import Path
 
 from benchmarks.spe import unet
-from benchmarks.spe.datasets import DATASETS, SHIFTS, lay_out, lay_out_shifted
+from benchmarks.spe.datasets import DATASETS, SHIFTS, Shift, lay_out, lay_out_shifted
 from benchmarks.spe.measuring import estimate_part, fit, time_universeg
 from benchmarks.spe.printing import print_overall, print_result, print_shifted
-from segqa.spe.engines import DEFAULT_ENGINE, ENGINES, create_engine
+from segqa.errors import InputError
+from segqa.spe.engines import DEFAULT_ENGINE, ENGINES, Engine, create_engine
 
 
 def main() -> None:
@@ -37,12 +38,11 @@ def main() -> None:
         results = {}
         for name in asked.only or DATASETS:
             root = asked.work / name
-            cost = fit(root, engine, every_draw=asked.every_draw)
-            results[name] = estimate_part(root, "extra", engine)
+            bundle, cost = fit(root, engine, every_draw=asked.every_draw)
+            results[name] = estimate_part(bundle, "extra", engine)
             print_result(name, results[name], cost, second)
             if name in SHIFTS:
-                shifted = estimate_part(root, "shifted", engine, labels=list(SHIFTS[name].labels))
-                print_shifted(SHIFTS[name].folder, shifted)
+                estimate_shifted(SHIFTS[name], bundle, engine)
         print_overall(engine_name, results)
 
 
@@ -57,6 +57,14 @@ def make_predictions(data: Path, root: Path, *, n_checkpoints: int, n_steps: int
     if root.name in SHIFTS:
         lay_out_shifted(data, SHIFTS[root.name], root)
         unet.predict(root, "shifted", checkpoints[-1:])  # the one that would be deployed
+
+
+def estimate_shifted(shift: Shift, bundle: Path, engine: Engine) -> None:
+    """Print what the deployed checkpoint is worth elsewhere, or why that cannot be estimated."""
+    try:
+        print_shifted(shift.folder, estimate_part(bundle, "shifted", engine, labels=list(shift.labels)))
+    except InputError as error:
+        print(f"{shift.folder}: {error}")
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ class Estimates:
     """Shape `(T, K, 6)`."""
 
 
-def fit(root: Path, engine: Engine, *, every_draw: bool) -> Cost:
-    """Fit on the test part, unless that has been done; return what it took."""
+def fit(root: Path, engine: Engine, *, every_draw: bool) -> tuple[Path, Cost]:
+    """Fit on the test part, unless that has been done; return the bundle and what it took."""
     stem = f"{engine.name}-every-draw" if every_draw else engine.name
-    bundle, record = root / f"{engine.name}.bundle", root / f"{stem}.cost.json"
+    bundle, record = root / f"{stem}.bundle", root / f"{stem}.cost.json"
     if record.exists():
-        return Cost(**json.loads(record.read_text()))
+        return bundle, Cost(**json.loads(record.read_text()))
     start, cpu = time.monotonic(), time.process_time()
     journals: list[DiskJournal] = []
 
@@ -74,12 +74,12 @@ def fit(root: Path, engine: Engine, *, every_draw: bool) -> Cost:
     n_queries = 6 * len(fitted.images) * len(fitted.settings.models) * len(fitted.settings.labels)
     cost = Cost(time.monotonic() - start, time.process_time() - cpu, n_queries)
     record.write_text(json.dumps(cost._asdict()))
-    return cost
+    return bundle, cost
 
 
-def estimate_part(root: Path, part: str, engine: Engine, *, labels: list[int] | None = None) -> Estimates:
-    """Return the estimates of a part's checkpoints; only of these labels, if given, and then without their mean."""
-    bundle = load_bundle(root / f"{engine.name}.bundle")
+def estimate_part(file: Path, part: str, engine: Engine, *, labels: list[int] | None = None) -> Estimates:
+    """Return what a bundle says of a part's checkpoints; if labels are given, only of these, without their mean."""
+    bundle, root = load_bundle(file), file.parent
     every = [int(label) for label in bundle.settings.labels]
     models, images = find_checkpoints(root / part / "predictions"), root / part / "images"
     measured = read_predicted(images, models, labels=labels or every, truth=root / part / "masks", watch=_silent)
