@@ -153,10 +153,10 @@ def _make_rows(
     rows = []
     for task, name in enumerate(bundle.tasks):
         for column, metric in enumerate(METRICS):
-            inputs = np.array([pseudo[task, column], seen[task, column]])
-            found = bundle.mapping(size, task, column).estimate(inputs, n_images=n_images, level=level)
+            inputs = float(pseudo[task, column]), float(seen[task, column])
+            found = bundle.mapping(size, task, column).estimate(np.array(inputs), n_images=n_images, level=level)
             n = min(label.n for label in measured)
-            rows.append(Row(name, metric, found, *inputs.tolist(), float(half[task, column]), n))
+            rows.append(Row(name, metric, found, *inputs, float(half[task, column]), n))
     return rows
 
 
