@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Time is not what a property is about, and machines of CI are slow at random.
+settings.register_profile("segqa", deadline=None)
+settings.load_profile("segqa")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -66,3 +71,27 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_network(network, path, {"licence": "Apache-2.0", "recipe": "untrained"})
     return path
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A folder as `segqa prepare` leaves it, of a few phantoms."""
+    import numpy as np
+
+    from segqa.data.boxes import Box
+    from segqa.phantoms import make_phantom, spoil
+    from segqa.quality.records import Candidate, Record, pack_masks, write_shard
+
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    records = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        phantom = make_phantom(rng, side=64)
+        truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
+        candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+        pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
+        name = f"c{seed}"
+        records.append(Record(name, name, "phantoms", "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask])))
+    write_shard(folder / "shard-00000.safetensors", records)
+    return folder

@@ -29,6 +29,9 @@ def train(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Data set to validate on instead of held-out groups; repeatable.")
     ] = None,
+    patience: Annotated[
+        int, typer.Option(min=0, help="End after so many validations in a row without a better one; 0: never.")
+    ] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the data allow it.")] = "not stated",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
@@ -50,15 +53,19 @@ def train(
         msg = f"--out {out}: a name that ends in .safetensors was expected"
         raise InputError(msg)
     from segqa.quality.library import read_library
+    from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
     from segqa.quality.torch_runner import choose_device
     from segqa.quality.training import Trainer, train_to_file
 
+    if join():
+        console.set_quiet(True)  # the first process speaks for all
     chosen = make_recipe(recipe, backbone=backbone, heads=tuple(heads.split(",")), size=size)
     plan = chosen.plan(
         examples=examples,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        patience=patience,
         seed=seed,
         workers=workers,
         device=str(choose_device(device)),
@@ -72,4 +79,5 @@ def train(
     )
     for progress in steps:
         console.note(progress.line(plan.examples))
-    console.result(f"{out} and {out.with_suffix('.onnx')} written")
+    if trainer.rank == 0:
+        console.result(f"{out} and {out.with_suffix('.onnx')} written")

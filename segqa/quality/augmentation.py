@@ -50,6 +50,8 @@ def vary_picture(image: Image, rng: np.random.Generator) -> Image:
         values = 1 / (1 + np.exp(-steep * (values - middle), dtype=np.float32))
     if rng.uniform() < 0.12:
         values = 1 - values
+    if rng.uniform() < 0.12:
+        values = _random_curve(rng)
     image = (values * 255).astype(np.uint8)[image]
     image = _vary_colour(image, rng)
     picture = PillowImage.fromarray(image)
@@ -70,6 +72,37 @@ def vary_picture(image: Image, rng: np.random.Generator) -> Image:
         noise = rng.normal(0, rng.uniform(2, 20), size=result.shape[:2]).astype(np.float32)
         result = (result + noise[..., None]).clip(0, 255).astype(np.uint8)
     return result
+
+
+def _random_curve(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a smooth curve of 256 values in 0..1 that may rise and fall: the look of a modality that never was."""
+    knots = np.sort(rng.uniform(0, 1, size=int(rng.integers(1, 4))))
+    heights = rng.uniform(0, 1, size=len(knots) + 2)
+    return np.interp(np.linspace(0, 1, 256), np.r_[0, knots, 1], heights).astype(np.float32)
+
+
+def recolour_objects(image: Image, labels: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+    """Give each object, and what is around them, a brightness and contrast of its own.
+
+    Which of two tissues is the brighter one is what differs between modalities; where they meet does not.
+
+    Args:
+        image: `(h, w, 3)`.
+        labels: Objects by value `(h, w)`, 0 between them.
+        rng: Draws the looks; each object keeps its own with a chance of one half.
+    """
+    result = image.astype(np.float32)
+    soften = ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0))
+    for value in np.unique(labels):
+        if rng.uniform() < 0.5:
+            continue
+        region = PillowImage.fromarray((labels == value).astype(np.uint8) * 255).filter(soften)
+        alpha = np.asarray(region, dtype=np.float32)[..., None] / np.float32(255)
+        gain, level = rng.uniform(0.3, 1.2) * rng.choice([-1, 1], p=[0.15, 0.85]), rng.uniform(40, 215)
+        own = image[labels == value]
+        middle = own.mean(axis=0, dtype=np.float32)
+        result += alpha * ((image - middle) * np.float32(gain) + np.float32(level) - result)
+    return np.asarray(result.clip(0, 255)).astype(np.uint8)
 
 
 def _vary_colour(image: Image, rng: np.random.Generator) -> Image:

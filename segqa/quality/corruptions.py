@@ -15,7 +15,7 @@ from PIL import ImageFilter
 from scipy import ndimage
 
 from segqa.data.boxes import Box
-from segqa.data.types import Mask
+from segqa.data.types import Image, Mask
 
 Corruption = Callable[[Mask, np.random.Generator], Mask]
 
@@ -168,6 +168,39 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 """The gradual ones, drawn with equal chance and sometimes in chains; `empty`, `whole_box` and swapped objects are
 drawn apart because each has one result only."""
+
+
+def follow_image(mask: Mask, image: Image, rng: np.random.Generator) -> Mask:
+    """Let the mask run along the image's own edges: leak into what looks like the object, lose what does not.
+
+    Segmenters mostly err this way, and the other corruptions never do: their boundaries cross the picture blindly,
+    which a judge could learn to see instead of learning where the object ends.
+
+    Args:
+        mask: The object `(h, w)`.
+        image: The picture `(h, w, 3)`.
+        rng: Draws how far from the object and by which likeness.
+    """
+    soft = _blur(mask, _scale(mask) * rng.uniform(0.05, 0.5))
+    near = (soft > 0.02) & ~mask
+    if not mask.any() or not near.any():
+        return mask
+    grey = image @ rng.dirichlet(np.ones(3)).astype(np.float32)
+    if rng.uniform() < 0.7:
+        blurred = PillowImage.fromarray(grey.astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 4)))
+        grey = np.asarray(blurred, dtype=np.float32)
+    inside, outside = grey[mask], grey[near]
+    # Half of the time the object is what resembles one of its parts: a segmenter that saw an inner structure only.
+    like = float(np.quantile(inside, rng.uniform(0.1, 0.9))) if rng.uniform() < 0.5 else float(inside.mean())
+    other = float(outside.mean())
+    spread = float(np.hypot(inside.std(), outside.std())) + 1.0
+    likeness = np.tanh((np.abs(grey - other) - np.abs(grey - like)) / (spread * rng.uniform(0.3, 1.5)))
+    found = (soft > 0.02) & (soft - 0.5 + rng.uniform(0.15, 0.6) * likeness > rng.uniform(-0.15, 0.15))
+    if rng.uniform() < 0.5:  # one piece, as most segmenters return
+        parts, n_parts = ndimage.label(found)
+        if n_parts > 1:
+            found = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    return np.asarray(found)
 
 
 def corrupt(mask: Mask, rng: np.random.Generator, *, chain: float = 0.35) -> Mask:

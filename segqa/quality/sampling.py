@@ -15,10 +15,10 @@ from PIL import Image as PillowImage
 
 from segqa import metrics
 from segqa.data.boxes import Box
-from segqa.data.types import Mask
+from segqa.data.types import Image, Mask
 from segqa.errors import InputError
-from segqa.quality.augmentation import apply_symmetry, random_symmetry, turn_box, vary_picture
-from segqa.quality.corruptions import corrupt, empty, whole_box
+from segqa.quality.augmentation import apply_symmetry, random_symmetry, recolour_objects, turn_box, vary_picture
+from segqa.quality.corruptions import corrupt, empty, follow_image, whole_box
 from segqa.quality.preprocessing import BELIEF_STRIDE, Input, Profile, build_input, view_of
 from segqa.quality.prompting import jitter_box
 from segqa.quality.records import OWN, Record
@@ -28,22 +28,28 @@ from segqa.quality.records import OWN, Record
 class Mixture:
     """How often each kind of mask is shown; the rest is corrupted references."""
 
-    predictions: float = 0.45
+    predictions: float = 0.36
     """Masks of segmenters as they are."""
-    spoilt_predictions: float = 0.1
+    spoilt_predictions: float = 0.08
     """Masks of segmenters, corrupted further."""
-    wrong: float = 0.12
+    wrong: float = 0.1
     """Masks of a wrong box."""
     swapped: float = 0.08
     """The mask of another object."""
     empty: float = 0.025
     whole_box: float = 0.025
-    reference: float = 0.05
+    reference: float = 0.06
     """The reference itself: Dice 1."""
+    follow_image: float = 0.5
+    """Share of the corrupted references whose boundary follows the picture's edges instead of crossing them."""
+    merged: float = 0.15
+    """Share of the references with a neighbour that are taken together with it, as one object."""
     turn: bool = True
     """Quarter turns and mirrors."""
     vary: bool = True
     """Other looks of the picture."""
+    recolour: float = 0.12
+    """Share of examples whose objects get a brightness of their own."""
     exact_box_only: bool = False
     """The paper's recipe: exact prompts of segmenters and nothing else."""
 
@@ -88,13 +94,15 @@ class Sampler:
         """Return example number `index`."""
         rng = np.random.default_rng([self.seed, index])
         choice = self._choose(rng)
-        image, labels, mask, box = choice.record.image, choice.record.labels, choice.mask, choice.box
+        image, labels, mask, box = choice.record.image, choice.labels, choice.mask, choice.box
         if self.mixture.turn:
             symmetry = random_symmetry(rng)
             height, width = labels.shape
             box = turn_box(box, symmetry, height=height, width=width) if box else None
             image, labels, mask = (apply_symmetry(plane, symmetry) for plane in (image, labels, mask))
         if self.mixture.vary:
+            if rng.uniform() < self.mixture.recolour:
+                image = recolour_objects(image, labels, rng)
             image = vary_picture(image, rng)
         return build_example(image, labels == OWN, mask, box, choice.outside, self.profile, self.heads)
 
@@ -109,24 +117,34 @@ class Sampler:
         kind -= mix.wrong
         if self._prompted and 0 <= kind < mix.predictions + mix.spoilt_predictions:
             choice = _any_prediction(_pick(self._prompted, rng), rng)
-            spoilt = corrupt(choice.mask, rng) if kind >= mix.predictions else choice.mask
+            spoilt = self._corrupt(choice.mask, choice.record.image, rng) if kind >= mix.predictions else choice.mask
             return replace(choice, mask=spoilt, box=_shown_box(choice.box, rng))
         return self._synthetic(_pick(self._near, rng), rng)
 
     def _synthetic(self, record: Record, rng: np.random.Generator) -> _Choice:
         mix = self.mixture
-        box = _reference_box(record, rng)
+        labels = record.labels
+        if rng.uniform() < mix.merged:
+            labels = _merge_neighbour(labels, rng)
+        truth = labels == OWN
+        box = _reference_box(truth, rng)
         kind = rng.uniform() * (1 - mix.predictions - mix.spoilt_predictions - mix.wrong)
-        others = int(record.labels.max()) - OWN
-        if kind < mix.swapped and others:  # only a box tells which object was meant
-            return _Choice(record, record.labels == OWN + 1 + rng.integers(others), box, record.truth_outside)
+        others = np.unique(labels[labels > OWN])
+        if kind < mix.swapped and others.size:  # only a box tells which object was meant
+            return _Choice(record, labels, labels == rng.choice(others), box, record.truth_outside)
         kind -= mix.swapped
-        truth, shown = record.truth, _shown_box(box, rng)
+        shown = _shown_box(box, rng)
         for share, make in ((mix.empty, empty), (mix.whole_box, whole_box), (mix.reference, _as_it_is)):
             if 0 <= kind < share:
-                return _Choice(record, make(truth, rng), shown, record.truth_outside)
+                return _Choice(record, labels, make(truth, rng), shown, record.truth_outside)
             kind -= share
-        return _Choice(record, corrupt(truth, rng), shown, record.truth_outside)
+        return _Choice(record, labels, self._corrupt(truth, record.image, rng), shown, record.truth_outside)
+
+    def _corrupt(self, mask: Mask, image: Image, rng: np.random.Generator) -> Mask:
+        if rng.uniform() >= self.mixture.follow_image:
+            return corrupt(mask, rng)
+        followed = follow_image(mask, image, rng)
+        return corrupt(followed, rng) if rng.uniform() < 0.25 else followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,8 @@ class _Choice:
     """A mask to judge, with the box to show."""
 
     record: Record
+    labels: NDArray[np.uint8]
+    """Of the record, or with a neighbour taken together with the object."""
     mask: Mask
     box: Box | None
     outside: float
@@ -179,13 +199,22 @@ def _any_prediction(record: Record, rng: np.random.Generator) -> _Choice:
 def _prediction(record: Record, choices: Sequence[int], rng: np.random.Generator) -> _Choice:
     index = int(rng.choice(np.asarray(choices)))
     candidate = record.candidates[index]
-    return _Choice(record, record.mask(index), candidate.box, record.truth_outside + candidate.outside)
+    return _Choice(record, record.labels, record.mask(index), candidate.box, record.truth_outside + candidate.outside)
 
 
-def _reference_box(record: Record, rng: np.random.Generator) -> Box:
+def _merge_neighbour(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the labels with one other object, if one lies whole within them, made part of the object."""
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    whole = np.setdiff1d(labels[labels > OWN], edge)
+    if not whole.size:
+        return labels
+    return np.where(labels == rng.choice(whole), np.uint8(OWN), labels)
+
+
+def _reference_box(truth: Mask, rng: np.random.Generator) -> Box:
     """Return the box that a user would have drawn for the object: mostly a little off."""
-    height, width = record.labels.shape
-    box = Box.from_mask(record.truth) or Box(0, 0, width, height)
+    height, width = truth.shape
+    box = Box.from_mask(truth) or Box(0, 0, width, height)
     if rng.uniform() < 0.4:
         return box
     return jitter_box(box, rng.uniform(0.02, 0.3), height=height, width=width, rng=rng)
@@ -193,7 +222,7 @@ def _reference_box(record: Record, rng: np.random.Generator) -> Box:
 
 def _shown_box(box: Box | None, rng: np.random.Generator) -> Box | None:
     """Leave the box out now and then: users without prompts score too."""
-    return None if rng.uniform() < 0.25 else box
+    return None if rng.uniform() < 0.35 else box
 
 
 def build_example(

@@ -20,7 +20,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
 from segqa.errors import InputError
+from segqa.quality.losses import agreement, overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
+from segqa.quality.parallel import average_gradients, decided_by_first, local_device, place
 from segqa.quality.records import Record
 from segqa.quality.sampling import Example, Mixture, Sampler
 from segqa.quality.storage import load_network, save_network
@@ -46,6 +48,8 @@ class Plan:
     balance: bool = True
     """Weigh examples so that each tenth of the Dice range counts alike."""
     ema_decay: float = 0.998
+    patience: int = 0
+    """End after so many validations in a row without a better correlation, and keep the best average; 0: never."""
     seed: int = 0
     workers: int = 1
     bfloat16: bool = True
@@ -113,7 +117,11 @@ class Trainer:
     ) -> None:
         torch.manual_seed(plan.seed)
         self.plan, self.spec, self.mixture = plan, spec, mixture
-        self.device = torch.device(plan.device)
+        self.rank, self.n_processes = place()
+        if plan.batch_size % self.n_processes:
+            msg = f"--batch-size {plan.batch_size}: a multiple of the {self.n_processes} processes was expected"
+            raise InputError(msg)
+        self.device = local_device(torch.device(plan.device))
         network = QualityNetwork(spec)
         if initial is not None:
             network = load_network(initial, spec)
@@ -132,6 +140,9 @@ class Trainer:
             else None
         )
         self.done = 0
+        self.best = -math.inf
+        self.best_average: dict[str, torch.Tensor] = {}
+        self.checks_since_best = 0
         self.histogram = torch.ones(DICE_BINS)
         self.curve: list[dict[str, Any]] = []
 
@@ -144,28 +155,40 @@ class Trainer:
         for inputs, targets, truth in self._batches(end):
             total += self._step(inputs, targets, truth)
             n_batches += 1
-            self.done += len(inputs)
+            self.done += len(inputs) * self.n_processes
             finished = end - self.done < self.plan.batch_size
             if self.done // report_every > since // report_every or finished:
-                checks = self.validate() if _passes(since, self.done, validate_every) or finished else None
+                due = self.rank == 0 and (_passes(since, self.done, validate_every) or finished)
+                checks = self.validate() if due else None
                 since = self.done
                 progress = Progress(self.done, total / n_batches, time.monotonic() - start, self.done - first, checks)
                 self.curve.append({"examples": self.done, "loss": progress.loss} | (checks or {}))
                 total, n_batches = 0.0, 0
+                self._remember(checks)
                 yield progress
+                if self.plan.patience and decided_by_first(decision=self.checks_since_best >= self.plan.patience):
+                    return
+
+    def _remember(self, checks: dict[str, float] | None) -> None:
+        """Keep the average that validated best, when the plan may end early."""
+        if not checks or not self.plan.patience:
+            return
+        self.checks_since_best += 1
+        if checks["pearson"] > self.best:
+            self.best, self.checks_since_best = checks["pearson"], 0
+            self.best_average = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
 
     def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        indices = range(self.done, end)
+        whole = (end - self.done) // self.plan.batch_size * self.plan.batch_size  # every process makes as many steps
+        indices = range(self.done + self.rank, self.done + whole, self.n_processes)
         data = Subset(_Examples(self.sampler), indices)
         yield from DataLoader(
             data,
-            batch_size=self.plan.batch_size,
+            batch_size=self.plan.batch_size // self.n_processes,
             sampler=SequentialSampler(data),
             num_workers=self.plan.workers,
             collate_fn=_collate,
-            drop_last=True,  # a batch of one has no batch statistics
             prefetch_factor=4 if self.plan.workers else None,
-            generator=torch.Generator(),  # else it would draw from the generator of dropout, and break exact resume
         )
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor, truth: torch.Tensor) -> float:
@@ -174,11 +197,14 @@ class Trainer:
         inputs = inputs.to(self.device, memory_format=torch.channels_last)
         targets, truth = targets.to(self.device), truth.to(self.device)
         self.network.train()
+        # Dropout depends on the step and the process only, so a resumed training goes on exactly.
+        torch.manual_seed((self.plan.seed << 40) + (self.done << 8) + self.rank)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
             output = self.network(inputs)
         loss = self._loss(output, targets, truth)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self._update_average()
@@ -198,10 +224,7 @@ class Trainer:
         if self.spec.compare and self.plan.belief_weight:
             belief = output.belief.float()
             pixels = functional.binary_cross_entropy_with_logits(belief, truth)
-            chance = belief.sigmoid()
-            common = (chance * truth).sum(dim=(1, 2, 3))
-            overlap = (2 * common + 1) / ((chance + truth).sum(dim=(1, 2, 3)) + 1)
-            loss = loss + self.plan.belief_weight * (pixels + 0.5 * (1 - overlap.mean()))
+            loss = loss + self.plan.belief_weight * (pixels + 0.5 * overlap_loss(belief, truth))
         if self.plan.ranking_weight:
             loss = loss + self.plan.ranking_weight * ranking_loss(scores[:, 0], targets[:, 0])
         return loss
@@ -249,7 +272,9 @@ class Trainer:
         return scores
 
     def save_weights(self, path: Path, card: dict[str, Any]) -> None:
-        """Write the averaged network for use: tensors in half precision, its graph beside them."""
+        """Write the averaged network for use (the best one with `patience`): half precision, its graph beside it."""
+        if self.best_average:
+            self.average.load_state_dict(self.best_average)
         save_network(self.average, path, card)
 
     def save_state(self, path: Path) -> None:
@@ -259,10 +284,12 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "histogram": self.histogram,
+            "best": self.best,
+            "best_average": self.best_average,
+            "checks_since_best": self.checks_since_best,
             "done": self.done,
             "curve": json.dumps(self.curve),
-            "plan": json.dumps([asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True),
-            "random": torch.get_rng_state(),
+            "plan": self._plan_text(),
         }
         part = path.with_name(path.name + ".part")
         torch.save(state, part)
@@ -285,9 +312,10 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.histogram = state["histogram"]
+        self.best, self.best_average = state["best"], state["best_average"]
+        self.checks_since_best = state["checks_since_best"]
         self.done = state["done"]
         self.curve = json.loads(state["curve"])
-        torch.set_rng_state(state["random"])
 
 
 def _keep_depthwise_single(network: QualityNetwork) -> None:
@@ -316,26 +344,6 @@ def _groups(network: QualityNetwork, weight_decay: float) -> list[dict[str, Any]
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def ranking_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return how badly pairs of a batch are ordered, pairs weighted by how far apart they truly are.
-
-    Args:
-        scores: Predicted, shape `(N,)`.
-        targets: True, shape `(N,)`.
-    """
-    gap = targets[:, None] - targets[None]
-    wanted = gap.clamp(min=0)
-    return (wanted * functional.softplus(-10 * (scores[:, None] - scores[None]))).sum() / wanted.sum().clamp(min=1e-6)
-
-
-def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict[str, float]:
-    """Return Pearson correlation and mean absolute error."""
-    return {
-        "pearson": float(np.corrcoef(predicted, true)[0, 1]),
-        "mae": float(np.abs(predicted - true).mean()),
-    }
 
 
 def train_to_file(
@@ -368,9 +376,12 @@ def train_to_file(
         trainer.load_state(state)
     last: dict[str, float] = {}
     for progress in trainer.run(stop_after=stop_after):
-        trainer.save_state(state)
+        if trainer.rank == 0:
+            trainer.save_state(state)
         last = progress.validation or last
         yield progress
+    if trainer.rank:
+        return
     card = {
         "licence": licence,
         "recipe": recipe,

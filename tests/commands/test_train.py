@@ -1,30 +1,7 @@
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("timm")
-
-from segqa.data.boxes import Box
-from segqa.phantoms import make_phantom, spoil
-from segqa.quality.records import Candidate, Record, pack_masks, write_shard
-
-
-@pytest.fixture
-def prepared(tmp_path):
-    """A folder as `segqa prepare` leaves it, of a few phantoms."""
-    folder = tmp_path / "prepared"
-    folder.mkdir()
-    records = []
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        phantom = make_phantom(rng, side=64)
-        truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
-        candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
-        pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
-        name = f"c{seed}"
-        records.append(Record(name, name, "phantoms", "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask])))
-    write_shard(folder / "shard-00000.safetensors", records)
-    return folder
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segqa.data.boxes import Box
-from segqa.quality.augmentation import apply_symmetry, random_symmetry, turn_box, vary_picture
+from segqa.quality.augmentation import apply_symmetry, random_symmetry, recolour_objects, turn_box, vary_picture
 
 
 @st.composite
@@ -55,3 +55,22 @@ def test_a_varied_picture_keeps_shape_and_type_and_depends_on_the_generator_only
 def test_a_tiny_picture_can_be_varied():
     for seed in range(60):
         assert vary_picture(np.full((1, 1, 3), 200, np.uint8), np.random.default_rng(seed)).shape == (1, 1, 3)
+
+
+def test_recolouring_changes_the_contrast_of_objects_and_keeps_where_they_meet():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 20:] = 1
+    labels[:, 40:] = 2
+    image = np.repeat((60 + 40 * labels)[..., None], 3, axis=2).astype(np.uint8)
+    orders = set()
+    for seed in range(40):
+        first, second = (recolour_objects(image, labels, np.random.default_rng(seed)) for _ in range(2))
+        assert first.shape == image.shape
+        assert first.dtype == np.uint8
+        assert (first == second).all()
+        levels = [int(first[20, column, 0]) for column in (8, 30, 52)]
+        orders.add(tuple(np.argsort(levels)))
+        for start in (0, 20, 40):  # even within each object, away from its edges
+            assert np.ptp(first[:, start + 7 : start + 13].astype(int)) <= 6
+    assert len(orders) > 3
+    assert (image[:, 30] == 100).all()

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from segqa import metrics
-from segqa.quality.corruptions import CORRUPTIONS, corrupt, empty, whole_box
+from segqa.quality.corruptions import CORRUPTIONS, corrupt, empty, follow_image, whole_box
 
 ALL = {**CORRUPTIONS, "whole_box": whole_box, "empty": empty}
 N_DRAWS = 25
@@ -174,3 +174,39 @@ def test_a_chain_goes_on_until_chance_or_an_empty_mask_ends_it(disc):
     single = np.mean([metrics.dice(corrupt(disc, rng, chain=0.0), disc) for _ in range(60)])
     chained = np.mean([metrics.dice(corrupt(disc, rng, chain=0.9), disc) for _ in range(60)])
     assert chained < single - 0.2
+
+
+def grey_picture(levels):
+    return np.repeat(np.asarray(levels, np.uint8)[..., None], 3, axis=2)
+
+
+def share_on_edges(mask, levels):
+    """Return which share of the mask's boundary (within rows) runs where the picture changes."""
+    boundary = mask[:, 1:] != mask[:, :-1]
+    steps = np.abs(np.diff(levels.astype(int), axis=1)) > 20
+    return (boundary & (steps | np.roll(steps, 1, axis=1) | np.roll(steps, -1, axis=1))).sum() / boundary.sum()
+
+
+def test_mistakes_that_follow_the_image_end_where_the_picture_changes(disc):
+    levels = np.full(disc.shape, 60)
+    levels[disc] = 140
+    levels[30:60, 60:90] = 140  # something like the object, beside it
+    levels[40:50, 30:40] = 60  # something unlike it, within
+    drawn = [follow_image(disc, grey_picture(levels), np.random.default_rng(seed)) for seed in range(60)]
+    assert any(mask[35:55, 72:85].any() for mask in drawn)
+    assert any(not mask[42:48, 32:38].any() for mask in drawn)
+    wandering = [corrupt(disc, np.random.default_rng(seed)) for seed in range(60)]
+    followed, crossed = ([share_on_edges(m, levels) for m in some if m.any()] for some in (drawn, wandering))
+    assert np.mean(followed) > np.mean(crossed) + 0.15
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks, st.integers(0, 2**32 - 1))
+def test_following_any_image_keeps_shape_and_type_and_depends_on_the_generator_only(mask, seed):
+    image = np.random.default_rng(seed).integers(0, 256, size=(*mask.shape, 3), dtype=np.uint8)
+    before = mask.copy()
+    one, other = (follow_image(mask, image, np.random.default_rng(seed)) for _ in range(2))
+    assert one.shape == mask.shape
+    assert one.dtype == np.bool_
+    assert (one == other).all()
+    assert (mask == before).all()

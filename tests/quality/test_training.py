@@ -14,6 +14,7 @@ from segqa.data.boxes import Box  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
 from segqa.phantoms import make_phantom, spoil  # noqa: E402
 from segqa.quality.checkpoints import metadata, read_info  # noqa: E402
+from segqa.quality.losses import agreement, overlap_loss, ranking_loss  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork, overlaps  # noqa: E402
 from segqa.quality.preprocessing import Profile  # noqa: E402
 from segqa.quality.records import Candidate, Record, pack_masks  # noqa: E402
@@ -21,9 +22,7 @@ from segqa.quality.sampling import Mixture  # noqa: E402
 from segqa.quality.training import (  # noqa: E402
     Plan,
     Trainer,
-    agreement,
     load_network,
-    ranking_loss,
     train_to_file,
 )
 
@@ -162,6 +161,38 @@ def test_agreement_is_pearson_and_mean_absolute_error():
     found = agreement(predicted, true)
     assert found["mae"] == pytest.approx(0.1)
     assert found["pearson"] == pytest.approx(np.corrcoef(predicted, true)[0, 1])
+
+
+def test_the_overlap_loss_is_one_minus_soft_dice():
+    rng = np.random.default_rng(2)
+    logits, truth = rng.normal(size=(3, 1, 5, 5)).astype(np.float32), rng.random((3, 1, 5, 5)).astype(np.float32)
+    dice = [
+        (2 * (p * t).sum() + 1) / ((p + t).sum() + 1) for p, t in zip(1 / (1 + np.exp(-logits)), truth, strict=True)
+    ]
+    assert overlap_loss(torch.tensor(logits), torch.tensor(truth)).item() == pytest.approx(1 - np.mean(dice), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_training_without_progress_ends_early_with_the_best_average(records, tmp_path, monkeypatch):
+    trainer = make_trainer(records, replace(PLAN, examples=800, patience=2))
+    scores = iter([0.3, 0.8, 0.5, 0.6, 0.9])
+    seen = []
+
+    def validate():
+        seen.append({name: tensor.clone() for name, tensor in trainer.average.state_dict().items()})
+        return {"pearson": next(scores), "mae": 0.1}
+
+    monkeypatch.setattr(trainer, "validate", validate)
+    list(trainer.run(report_every=16, validate_every=16))
+    assert len(seen) == 4  # two checks in a row without a better one
+    trainer.save_state(tmp_path / "run.state")
+    again = make_trainer(records, replace(PLAN, examples=800, patience=2))
+    again.load_state(tmp_path / "run.state")
+    again.save_weights(tmp_path / "best.safetensors", {})
+    stored = load_file(tmp_path / "best.safetensors")
+    weight = seen[1]["backbone.conv_stem.weight"].numpy()
+    np.testing.assert_array_equal(stored["backbone.conv_stem.weight"], weight.astype(np.float16))
+    assert not torch.equal(seen[1]["backbone.conv_stem.weight"], seen[3]["backbone.conv_stem.weight"])
 
 
 def test_overlaps_equal_their_definitions():

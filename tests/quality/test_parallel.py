@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+
+from safetensors.numpy import load_file
+
+from segqa.quality.checkpoints import read_info
+
+AVERAGE = """
+import torch
+from segqa.quality.parallel import average_gradients, decided_by_first, join, place
+
+rank = join()
+assert place() == (rank, 2)
+a, b, unused = (torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,), (1,)))
+(a.sum() * (rank + 1) + (b * torch.arange(4)).sum() * (3 - 2 * rank)).backward()
+average_gradients([a, b, unused])
+assert torch.equal(a.grad, torch.full((2, 3), 1.5)), a.grad
+assert torch.equal(b.grad, torch.arange(4) * 2.0), b.grad
+assert unused.grad is None
+assert decided_by_first(decision=rank == 0)
+assert not decided_by_first(decision=rank == 1)
+print("passed")
+"""
+
+
+def in_two_processes(*call, cwd):
+    """Run a script or module as two processes that know each other."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*start, *map(str, call)], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_gradients_are_averaged_and_the_first_process_decides(tmp_path):
+    (tmp_path / "average.py").write_text(AVERAGE)
+    result = in_two_processes("average.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("passed") == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_and_go_on_exactly(prepared, tmp_path):
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 4, "--workers", 0, "--device", "cpu")
+    call = ("-m", "segqa", "train", prepared, "--examples", 32, *options)
+    whole = in_two_processes(*call, "--out", tmp_path / "whole.safetensors", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout == f"{tmp_path}/whole.safetensors and {tmp_path}/whole.onnx written\n"
+    assert whole.stderr.count("32/32 examples, loss ") == 1
+    info = read_info(tmp_path / "whole.safetensors")
+    assert info.card["examples"] == 32
+    again = in_two_processes(*call, "--out", tmp_path / "again.safetensors", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    tensors = load_file(tmp_path / "whole.safetensors")
+    assert all((tensors[name] == other).all() for name, other in load_file(tmp_path / "again.safetensors").items())
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_split_is_refused(prepared, tmp_path):
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 5, "--workers", 0, "--device", "cpu")
+    result = in_two_processes("-m", "segqa", "train", prepared, "--out", "x.safetensors", *options, cwd=tmp_path)
+    assert result.returncode != 0
+    assert "--batch-size 5: a multiple of the 2 processes was expected" in result.stderr
