@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segqa.spe.cohorts import Labelled, Predicted
 from segqa.spe.engines import SIDE, Canvas, CanvasMasks, Engine
 from segqa.spe.mapping import METRICS
-from segqa.spe.pseudo import mean_defined, measure_masks
+from segqa.spe.pseudo import measure_masks
 from segqa.spe.support import choose_support, draw_orders
 
 MOST_TEACHERS = 256
@@ -24,7 +24,7 @@ MOST_TEACHERS = 256
 def measure_agreement(
     engine: Engine, training: Labelled, predicted: Predicted, *, support_size: int, seed: int
 ) -> NDArray[np.float64]:
-    """Return each metric of every model's masks against what the engine finds, shape `(K, L, 6)`.
+    """Return each metric of every model's masks against what the engine finds, shape `(N, K, L, 6)`.
 
     Args:
         engine: Segments by example.
@@ -35,12 +35,12 @@ def measure_agreement(
     """
     order = draw_orders(len(training.images), repeats=1, seed=seed)[0]
     limit = MOST_TEACHERS if engine.is_cheap else support_size
-    values = np.empty((len(predicted.masks), len(training.labels), len(METRICS)))
+    values = np.empty((len(predicted.images), len(predicted.masks), len(training.labels), len(METRICS)))
     for label in range(len(training.labels)):
         rows = choose_support(training.masks[:, label], order, size=limit)
         found = _find(engine, predicted.images, training.images[rows], training.masks[rows, label])
         for number, model in enumerate(predicted.masks):
-            values[number, label] = mean_defined(measure_masks(predicted.mask_of(model, label), found))
+            values[:, number, label] = measure_masks(predicted.mask_of(model, label), found)
     return values
 
 

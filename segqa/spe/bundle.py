@@ -57,7 +57,7 @@ class Bundle:
     real: NDArray[np.float64]
     """Real performance on the test images, shape `(T, K, M)`."""
     spread: NDArray[np.float64]
-    """Standard deviation of the real metric over the test images, shape `(T, K, M)`."""
+    """Standard deviation over the test images of what agreement leaves of the real metric, shape `(T, K, M)`."""
     kinds: list[list[list[str]]]
     """Kind of mapping by size, task and metric."""
 

@@ -19,7 +19,7 @@ from segqa.spe.fitting import make_plan, measure_model, with_mean
 from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
-from segqa.spe.pseudo import Pseudo
+from segqa.spe.pseudo import Pseudo, mean_defined
 from segqa.spe.support import MIN_PIXELS
 
 MODEL = "predictions"
@@ -122,13 +122,14 @@ def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: 
         raise InputError(msg)
     training = Labelled(bundle.images, bundle.masks, [int(label) for label in settings.labels])
     most = max(settings.support_sizes)
-    agreement = measure_agreement(engine, training, found, support_size=most, seed=settings.seed)
+    by_image = with_mean(measure_agreement(engine, training, found, support_size=most, seed=settings.seed))
+    agreement = mean_defined(by_image)
     rows = {}
     for number, model in enumerate(found.masks):
         size = _choose_size(settings.support_sizes, int(_count_usable(found, model).min()))
         plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
         pseudo = measure_model(engine, training, found, model, plan=plan, journal=Journal())
-        rows[model] = _make_rows(bundle, size, pseudo, agreement[number], n_images=len(found.images), level=level)
+        rows[model] = _make_rows(bundle, size, pseudo, agreement[:, number], n_images=len(found.images), level=level)
     return rows
 
 
@@ -141,19 +142,18 @@ def _make_rows(
         bundle: Has the mappings.
         size: Position of the size of support set that was used.
         measured: Pseudo performance by label.
-        agreement: Shape `(L, 6)`.
+        agreement: Shape `(T, 6)`.
         n_images: How many images were measured.
         level: Of the intervals.
     """
-    by_label = np.stack([np.stack([label.mean for label in measured]), agreement])
-    pseudo, seen = with_mean(by_label[:, None])[:, :, 0]
+    pseudo = with_mean(np.stack([label.mean for label in measured])[None, None])[0, :, 0]
     half = np.stack([label.half_width for label in measured])
     if len(measured) > 1:
         half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
     rows = []
     for task, name in enumerate(bundle.tasks):
         for column, metric in enumerate(METRICS):
-            inputs = float(pseudo[task, column]), float(seen[task, column])
+            inputs = float(pseudo[task, column]), float(agreement[task, column])
             found = bundle.mapping(size, task, column).estimate(np.array(inputs), n_images=n_images, level=level)
             n = min(label.n for label in measured)
             rows.append(Row(name, metric, found, *inputs, float(half[task, column]), n))

@@ -95,11 +95,11 @@ def fit_bundle(
     journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
     pseudo = _measure_all(engine, training, tested, plans, journal=journal, count=count)
-    agreement = measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed)
+    seen = with_mean(measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed))
     settings = _settings(engine, training, tested, sizes, options)
-    real, spread = _mean_and_spread(with_mean(tested.real))
-    seen = with_mean(agreement[None])[0]
-    unfitted = Bundle(settings, training.images, training.masks, with_mean(pseudo), seen, real, spread, kinds=[])
+    real = with_mean(tested.real)
+    means, spread = (with_mean(pseudo), mean_defined(seen), mean_defined(real)), spread_left(real, seen)
+    unfitted = Bundle(settings, training.images, training.masks, *means, spread, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
 
 
@@ -121,10 +121,21 @@ def _measure_all(
     return pseudo
 
 
-def _mean_and_spread(by_image: Floats) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation over the images, the first axis, without undefined values."""
-    mean = mean_defined(by_image)
-    return mean, np.sqrt(mean_defined((by_image - mean) ** 2))
+def spread_left(real: Floats, agreement: Floats) -> Floats:
+    """Return the spread of the real metric over the images that their agreement does not explain.
+
+    Args:
+        real: By image, shape `(N, ...)`; undefined values are left out.
+        agreement: Of the same shape.
+
+    Returns:
+        Standard deviation around the line that predicts an image's metric from its agreement, shape `(...)`.
+    """
+    both = np.where(np.isfinite(real) & np.isfinite(agreement), 1, np.nan)
+    y, x = (each * both - mean_defined(each * both) for each in (real, agreement))
+    power = mean_defined(x * x)
+    explained = mean_defined(x * y) ** 2 / np.where(power > 0, power, 1)
+    return np.sqrt(np.maximum(mean_defined(y * y) - explained, 0))
 
 
 def _settings(engine: Engine, training: Labelled, tested: Predicted, sizes: list[int], options: FitOptions) -> Settings:

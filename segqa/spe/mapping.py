@@ -55,7 +55,7 @@ class Mapping:
     real: Floats
     """The models' mean metric on the test images, shape `(K,)`."""
     spread: Floats
-    """Standard deviation of the metric over the test images, shape `(K,)`."""
+    """Standard deviation over the test images of what nothing measured explains of the metric, shape `(K,)`."""
     n_test: int
     """Number of test images behind each mean."""
 
@@ -82,7 +82,7 @@ class Mapping:
         """Return the estimate for a set of `n_images` with a prediction interval.
 
         Two errors add up: the mapping's own (from leave-one-out), and that the test images and the new
-        images are both samples, whose means differ by chance even if the model is equally good on both.
+        images are both samples, whose means differ by chance even if all that is measured is equal.
 
         Args:
             measured: The measurements on the new images, shape `(I,)`.
@@ -109,7 +109,7 @@ def fit_mapping(
     Args:
         measured: What `I` measurements say of `K` models, shape `(K, I)`.
         real: Their real performance, shape `(K,)`.
-        spread: Standard deviation of the metric over the test images, shape `(K,)`.
+        spread: Standard deviation over the test images of what nothing measured explains, shape `(K,)`.
         n_test: Number of test images.
         metric: One of `METRICS`.
         kind: One of `KINDS`, or `auto`.

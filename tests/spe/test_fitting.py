@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from segqa.errors import InputError
 from segqa.spe.bundle import load_bundle, save_bundle
 from segqa.spe.estimating import estimate
-from segqa.spe.fitting import FitOptions, find_models, fit_bundle, mapping_table, with_mean
+from segqa.spe.fitting import FitOptions, find_models, fit_bundle, mapping_table, spread_left, with_mean
 from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS
 from segqa.spe.novelty import find_novel
@@ -109,6 +109,25 @@ def test_undefined_values_of_one_label_are_left_out_of_the_mean():
     values = np.array([[[[0.5], [np.nan]]]])
 
     assert with_mean(values)[0, :, 0, 0].tolist() == pytest.approx([0.5, np.nan, 0.5], nan_ok=True)
+
+
+def test_the_spread_that_is_left_is_that_around_the_line_from_agreement_to_the_real_metric():
+    rng = np.random.default_rng(0)
+    agreement = rng.random((30, 2))
+    real = 0.2 + 0.5 * agreement + rng.normal(0, 0.1, (30, 2))
+    real[:4, 0] = np.nan
+
+    left = spread_left(real, agreement)
+
+    for column, first in ((0, 4), (1, 0)):
+        x, y = agreement[first:, column], real[first:, column]
+        assert left[column] == pytest.approx(np.std(y - np.polyval(np.polyfit(x, y, 1), x)))
+
+
+def test_agreement_that_is_the_same_for_all_images_explains_nothing():
+    real = np.arange(5.0)[:, None]
+
+    assert spread_left(real, np.full((5, 1), 0.4)) == pytest.approx(real.std())
 
 
 def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):
