@@ -20,7 +20,7 @@ from segqa.quality.preprocessing import BELIEF_STRIDE, Profile
 WIDTH = 48
 """Channels of the belief's pyramid."""
 
-N_OVERLAPS = 6
+N_OVERLAPS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,10 @@ def _block(inner: int, outer: int) -> nn.Sequential:
 
 
 def overlaps(belief: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return, per input, how the mask `(N, 1, h, w)` in 0..1 agrees with the belief (logits): `(N, 6)`.
+    """Return, per input, how the mask `(N, 1, h, w)` in 0..1 agrees with the belief (logits): `(N, 9)`.
 
-    Soft Dice, precision and recall, both areas, and how undecided the belief is.
+    Soft Dice, precision and recall, as they are and as logits (the head ends in a sigmoid: with them "the score is the
+    soft Dice" is one weight away), both areas, and how undecided the belief is.
     """
     belief, mask = belief.float(), mask.float()
     chance = belief.sigmoid()
@@ -135,11 +136,11 @@ def overlaps(belief: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     undecided = (chance * (1 - chance)).sum(dim=(1, 2, 3))
     one = 1.0  # a pixel at stride 4: keeps empty masks finite
     pixels = float(mask.shape[2] * mask.shape[3])
+    ratios = [2 * common / (believed + masked + one), common / (masked + one), common / (believed + one)]
     return torch.stack(
         [
-            2 * common / (believed + masked + one),
-            common / (masked + one),
-            common / (believed + one),
+            *ratios,
+            *(ratio.clamp(0.01, 0.99).logit() for ratio in ratios),
             believed / pixels,
             masked / pixels,
             undecided / (believed + one),

@@ -202,10 +202,10 @@ def test_overlaps_equal_their_definitions():
     for row, belief, shown in zip(found, 1 / (1 + np.exp(-logits)), mask, strict=True):
         common, believed, masked = (belief * shown).sum(), belief.sum(), shown.sum()
         undecided = (belief * (1 - belief)).sum()
+        ratios = [2 * common / (believed + masked + 1), common / (masked + 1), common / (believed + 1)]
         expected = [
-            2 * common / (believed + masked + 1),
-            common / (masked + 1),
-            common / (believed + 1),
+            *ratios,
+            *(math.log(ratio / (1 - ratio)) for ratio in ratios),
             believed / 36,
             masked / 36,
             undecided / (believed + 1),
