@@ -89,7 +89,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
     grey = bool((bundle.images == bundle.images[..., :1]).all())
     tensors: dict[str, NDArray[np.generic]] = {
-        "images": np.ascontiguousarray(bundle.images[..., :1] if grey else bundle.images),
+        "images": bundle.images[..., :1] if grey else bundle.images,
         "masks": np.packbits(bundle.masks, axis=-1),
         "pseudo": bundle.pseudo,
         "agreement": bundle.agreement,
@@ -102,6 +102,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "settings": asdict(bundle.settings),
         "kinds": bundle.kinds,
     }
+    # safetensors writes the memory of an array as it lies, whatever its strides say.
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     head["sha256"] = _digest(head, tensors)
     # One metadata entry: safetensors does not promise an order among several, and the bytes must repeat.
     replace_file(path, save(tensors, metadata={"segqa": json.dumps(head, sort_keys=True)}))
@@ -149,5 +151,5 @@ def load_bundle(path: Path) -> Bundle:
 def _digest(head: dict[str, object], tensors: dict[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(f"{name}{tensors[name].shape}".encode() + np.ascontiguousarray(tensors[name]).tobytes())
+        digest.update(f"{name}{tensors[name].shape}".encode() + tensors[name].tobytes())
     return digest.hexdigest()

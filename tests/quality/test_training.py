@@ -210,7 +210,13 @@ def test_overlaps_equal_their_definitions():
             masked / 36,
             undecided / (believed + 1),
         ]
-        np.testing.assert_allclose(row, expected, rtol=1e-5)
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_overlaps_of_an_empty_mask_are_finite():
+    found = overlaps(torch.full((1, 1, 6, 6), 30.0), torch.zeros(1, 1, 6, 6)).numpy()[0]
+    assert (found[:3] == 0).all()
+    np.testing.assert_allclose(found[3:6], math.log(0.01 / 0.99), rtol=1e-5)
 
 
 def test_bounded_scores_stay_in_range_and_heads_come_in_order():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,20 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, grey):
     assert again.kinds == bundle.kinds
     for name in ("images", "masks", "pseudo", "agreement", "real", "spread"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bundle, name))
+
+
+def test_arrays_of_any_memory_order_come_back_as_they_were(tmp_path):
+    plain = make_bundle()
+    names = ("images", "masks", "pseudo", "agreement", "real", "spread")
+    turned = {name: np.asfortranarray(getattr(plain, name)) for name in names}
+
+    save_bundle(replace(plain, **turned), tmp_path / "turned.bundle")
+    save_bundle(plain, tmp_path / "plain.bundle")
+    again = load_bundle(tmp_path / "turned.bundle")
+
+    for name in names:
+        np.testing.assert_array_equal(getattr(again, name), getattr(plain, name))
+    assert (tmp_path / "turned.bundle").read_bytes() == (tmp_path / "plain.bundle").read_bytes()
 
 
 def test_grey_images_are_stored_once_and_masks_as_bits(tmp_path):
