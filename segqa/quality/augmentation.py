@@ -42,7 +42,7 @@ def vary_picture(image: Image, rng: np.random.Generator) -> Image:
     Gamma, contrast curves, inversion, colour casts and loss of colour, blur, noise, low resolution, JPEG; each with a
     chance of its own. Offset and gain need none: ψ removes them.
     """
-    values = np.arange(256, dtype=np.float32) / 255
+    values: NDArray[np.floating[Any]] = np.arange(256, dtype=np.float32) / 255
     if rng.uniform() < 0.6:
         values = values ** np.float32(np.exp(rng.normal(0, 0.4)))
     if rng.uniform() < 0.2:
