@@ -74,24 +74,34 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    """A folder as `segqa prepare` leaves it, of a few phantoms."""
+def prepare_phantoms(tmp_path: Path) -> Callable[[list[str]], Path]:
+    """Make a folder as `segqa prepare` leaves it: a phantom for each data set named."""
     import numpy as np
 
     from segqa.data.boxes import Box
     from segqa.phantoms import make_phantom, spoil
     from segqa.quality.records import Candidate, Record, pack_masks, write_shard
 
-    folder = tmp_path / "prepared"
-    folder.mkdir()
-    records = []
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        phantom = make_phantom(rng, side=64)
-        truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
-        candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
-        pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
-        name = f"c{seed}"
-        records.append(Record(name, name, "phantoms", "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask])))
-    write_shard(folder / "shard-00000.safetensors", records)
-    return folder
+    def prepare(datasets: list[str]) -> Path:
+        folder = tmp_path / "prepared"
+        folder.mkdir()
+        records = []
+        for seed, dataset in enumerate(datasets):
+            rng = np.random.default_rng(seed)
+            phantom = make_phantom(rng, side=64)
+            truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
+            candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+            pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
+            name = f"c{seed}"
+            masks = pack_masks([mask])
+            records.append(Record(name, name, dataset, "1", "1", pixels, labels, 0.0, (candidate,), masks))
+        write_shard(folder / "shard-00000.safetensors", records)
+        return folder
+
+    return prepare
+
+
+@pytest.fixture
+def prepared(prepare_phantoms: Callable[[list[str]], Path]) -> Path:
+    """Six phantoms of one data set."""
+    return prepare_phantoms(["phantoms"] * 6)

@@ -18,7 +18,7 @@ from torch import distributed
 def join() -> int:
     """Meet the other processes when `torchrun` started this one among several; return this one's number."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group()  # without a name: one backend for each kind of device, chosen by the tensor
     return place()[0]
 
 

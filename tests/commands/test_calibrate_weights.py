@@ -3,29 +3,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from segqa.data.boxes import Box
 from segqa.output.tables import read_scores
-from segqa.phantoms import make_phantom, spoil, write_demo
+from segqa.phantoms import write_demo
 from segqa.quality.calibration import read_calibration
-from segqa.quality.records import Candidate, Record, pack_masks, write_shard
 
 
 @pytest.fixture
-def prepared(tmp_path):
-    """Ten data sets of two phantoms, as `segqa prepare` leaves them."""
-    folder = tmp_path / "prepared"
-    folder.mkdir()
-    records = []
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        phantom = make_phantom(rng, side=64)
-        truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
-        candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
-        pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
-        name, dataset = f"c{seed}", f"set{seed // 2}"
-        records.append(Record(name, name, dataset, "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask])))
-    write_shard(folder / "shard-00000.safetensors", records)
-    return folder
+def prepared(prepare_phantoms):
+    """Ten data sets of two phantoms."""
+    return prepare_phantoms([f"set{seed // 2}" for seed in range(20)])
 
 
 def left_out(n):
