@@ -43,6 +43,7 @@ def prepare(
     dataset: Annotated[str | None, typer.Option(help="Name of the data set. [default: its folder's]")] = None,
     min_side: Annotated[int, typer.Option(min=1, help="Leave out objects with a smaller box, in pixels.")] = 16,
     max_objects: Annotated[int, typer.Option(min=1, help="Objects of one image at most, drawn at random.")] = 8,
+    side: Annotated[int, typer.Option(min=32, help="Longest side of a record in pixels; larger crops shrink.")] = 320,
     max_cases: Annotated[int | None, typer.Option(min=1, help="Take only so many cases, evenly spaced.")] = None,
     components: Annotated[bool, typer.Option("--components", help="Large parts of a label are objects too.")] = False,
     window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
@@ -77,6 +78,7 @@ def prepare(
         images,
         truth,
         settings=Settings(
+            side=side,
             min_side=min_side,
             max_objects=max_objects,
             components=components,

@@ -217,6 +217,23 @@ def test_cases_are_taken_evenly_over_the_sorted_names(data, filler, call, tmp_pa
     assert set(table["case"]) == {"patient0_s00", "patient1_s04"}
 
 
+def test_records_are_shrunk_to_the_side_asked_for_and_never_enlarged(data, filler, call, tmp_path):
+    whole = call(data, "--out", tmp_path / "whole", "--side", 64)
+    small = call(data, "--out", tmp_path / "small", "--side", 40)
+
+    assert whole.exit_code == small.exit_code == 0
+    sizes = {
+        name: [record.labels.shape for record in read_shard(tmp_path / name / "shard-00000.safetensors")]
+        for name in ("whole", "small")
+    }
+    assert {max(size) for size in sizes["small"]} == {40}
+    for (height, width), (less_high, less_wide) in zip(sizes["whole"], sizes["small"], strict=True):
+        scale = min(1, 40 / max(height, width))
+        assert (less_high, less_wide) == (round(height * scale), round(width * scale))
+    true = [pl.read_csv(tmp_path / name / "records.csv")["true_dice"] for name in sizes]
+    assert true[0].equals(true[1])  # measured on the whole image
+
+
 def test_a_centre_point_is_judged_on_the_box_of_its_own_mask(data, filler, call, tmp_path):
     call(data, "--out", tmp_path / "out", "--points", "--max-cases", 1)
 
