@@ -20,9 +20,9 @@ import numpy as np
 import polars as pl
 
 from segqa import metrics
+from segqa.agreement import aurc, auroc, mae, pearson, spearman
 from segqa.data.boxes import Box
 from segqa.data.types import Mask
-from segqa.decisions.agreement import aurc, auroc, mae, pearson, spearman
 from segqa.quality.corruptions import corrupt
 from segqa.quality.library import read_library
 from segqa.quality.novelty import NOVEL

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.decisions.agreement import defined_pairs, pearson, risk_coverage, spearman
+from segqa.agreement import pearson, risk_coverage, spearman
+from segqa.decisions.agreement import defined_pairs
 from segqa.errors import MissingExtraError
 from segqa.output.tables import write_whole
 

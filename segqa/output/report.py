@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from segqa import __version__
-from segqa.decisions.agreement import LOW_QUALITY
+from segqa.agreement import LOW_QUALITY
 from segqa.decisions.benchmarking import benchmark
 from segqa.errors import MissingExtraError
 from segqa.schema import STATUS_ERROR, STATUS_OK, STATUS_WARNING

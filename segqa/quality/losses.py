@@ -1,10 +1,8 @@
-"""What the quality network is trained to make small, and how its validation is summed up."""
+"""What the quality network is trained to make small."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 
@@ -18,14 +16,6 @@ def ranking_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     gap = targets[:, None] - targets[None]
     wanted = gap.clamp(min=0)
     return (wanted * functional.softplus(-10 * (scores[:, None] - scores[None]))).sum() / wanted.sum().clamp(min=1e-6)
-
-
-def agreement(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> dict[str, float]:
-    """Return Pearson correlation and mean absolute error."""
-    return {
-        "pearson": float(np.corrcoef(predicted, true)[0, 1]),
-        "mae": float(np.abs(predicted - true).mean()),
-    }
 
 
 def overlap_loss(belief: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
+from segqa.agreement import mae, pearson
 from segqa.errors import InputError
-from segqa.quality.losses import agreement, overlap_loss, ranking_loss
+from segqa.quality.losses import overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
 from segqa.quality.parallel import average_gradients, decided_by_first, local_device, place
 from segqa.quality.records import Record
@@ -255,13 +256,14 @@ class Trainer:
         """Return Pearson correlation and mean absolute error of the averaged network on the validation records."""
         if self.validation is None:
             return {}
-        predicted, true = [], []
+        predictions, targets = [], []
         for start in range(0, n_examples, self.plan.batch_size):
             block = range(start, min(start + self.plan.batch_size, n_examples))
-            inputs, targets, _ = _collate([self.validation.draw(index) for index in block])
-            predicted.append(self.predict(inputs)[:, 0])
-            true.append(targets[:, 0].numpy())
-        return agreement(np.concatenate(predicted), np.concatenate(true))
+            inputs, wanted, _ = _collate([self.validation.draw(index) for index in block])
+            predictions.append(self.predict(inputs)[:, 0])
+            targets.append(wanted[:, 0].numpy())
+        predicted, true = np.concatenate(predictions), np.concatenate(targets)
+        return {"pearson": pearson(predicted, true), "mae": mae(predicted, true)}
 
     @torch.inference_mode()
     def predict(self, inputs: torch.Tensor) -> NDArray[np.float32]:

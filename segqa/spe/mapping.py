@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
+from segqa.agreement import pearson
 from segqa.errors import InputError
 
 LARGEST_EXPONENT = 100.0
@@ -130,13 +131,6 @@ def fit_mapping(
     kinds = KINDS if kind == AUTO else (kind,)
     candidates = [Mapping(each, metric, measured, real, spread, n_test) for each in kinds]
     return min(candidates, key=lambda mapping: mapping.error)
-
-
-def pearson(a: Floats, b: Floats) -> float:
-    """Return Pearson's correlation, -1..1; `nan` when one side is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _leave_one_out(kind: str, metric: str, measured: Floats, real: Floats) -> Floats:

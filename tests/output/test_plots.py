@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segqa.decisions.agreement import aurc, pearson
+from segqa.agreement import aurc, pearson
 from segqa.errors import MissingExtraError
 from segqa.output import plots
 

@@ -14,7 +14,7 @@ from segqa.data.boxes import Box  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
 from segqa.phantoms import make_phantom, spoil  # noqa: E402
 from segqa.quality.checkpoints import metadata, read_info  # noqa: E402
-from segqa.quality.losses import agreement, overlap_loss, ranking_loss  # noqa: E402
+from segqa.quality.losses import overlap_loss, ranking_loss  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork, overlaps  # noqa: E402
 from segqa.quality.preprocessing import Profile  # noqa: E402
 from segqa.quality.records import Candidate, Record, pack_masks  # noqa: E402
@@ -156,11 +156,15 @@ def test_the_ranking_loss_prefers_the_right_order_and_is_zero_without_pairs():
     assert ranking_loss(torch.tensor([0.2, 0.4]), torch.tensor([0.5, 0.5])).item() == 0
 
 
-def test_agreement_is_pearson_and_mean_absolute_error():
-    predicted, true = np.array([0.1, 0.5, 0.9], np.float32), np.array([0.2, 0.4, 1.0], np.float32)
-    found = agreement(predicted, true)
-    assert found["mae"] == pytest.approx(0.1)
-    assert found["pearson"] == pytest.approx(np.corrcoef(predicted, true)[0, 1])
+def test_validation_is_pearson_and_mean_absolute_error_of_the_drawn_masks(records, monkeypatch):
+    trainer = Trainer(records, records[:2], SPEC, PLAN, mixture=Mixture())
+    guesses = np.linspace(0, 1, 20, dtype=np.float32)
+    left = list(guesses)
+    monkeypatch.setattr(trainer, "predict", lambda inputs: np.array([[left.pop(0)] for _ in inputs]))
+    true = [float(trainer.validation.draw(index).targets[0]) for index in range(20)]
+    found = trainer.validate(20)
+    assert found["mae"] == pytest.approx(np.mean(np.abs(guesses - true)))
+    assert found["pearson"] == pytest.approx(np.corrcoef(guesses, true)[0, 1])
 
 
 def test_the_overlap_loss_is_one_minus_soft_dice():
