@@ -50,3 +50,8 @@ def test_what_is_not_defined_is_nan(values):
     numbers = (agreement.pearson, agreement.spearman, agreement.kendall, agreement.auroc)
     assert all(math.isnan(number(array, array)) for number in numbers)
     assert math.isnan(agreement.mae(array, array)) == (not values)
+
+
+def test_one_constant_side_has_no_correlation():
+    for pair in ((np.ones(4), np.arange(4.0)), (np.arange(4.0), np.ones(4))):
+        assert all(math.isnan(number(*pair)) for number in (agreement.pearson, agreement.spearman, agreement.kendall))

@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import Ridge
 
 from segqa.errors import InputError
-from segqa.spe.mapping import KINDS, METRICS, PENALTY, RANGES, fit_mapping, pearson
+from segqa.spe.mapping import KINDS, METRICS, PENALTY, RANGES, fit_mapping
 
 RNG = np.random.default_rng(0)
 X = np.sort(RNG.uniform(0.3, 0.95, 20))
@@ -182,8 +182,3 @@ def test_fewer_than_three_distinct_points_are_refused(x):
 def test_an_undefined_point_is_refused():
     with pytest.raises(InputError, match="undefined"):
         fit(np.array([0.1, np.nan, 0.5, 0.7]), np.array([0.1, 0.2, 0.3, 0.4]))
-
-
-def test_a_constant_side_has_no_correlation():
-    assert np.isnan(pearson(np.ones(4), np.arange(4.0)))
-    assert pearson(np.arange(4.0), 2 * np.arange(4.0)) == pytest.approx(1)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from segqa.agreement import pearson
 from segqa.spe.cohorts import measure_row
 from segqa.spe.engines import create_engine
 from segqa.spe.journal import Journal
-from segqa.spe.mapping import pearson
 from segqa.spe.pseudo import Plan, measure_pseudo
 from segqa.spe.support import draw_orders
 
