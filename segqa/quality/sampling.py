@@ -38,11 +38,11 @@ class Mixture:
     """The mask of another object."""
     empty: float = 0.025
     whole_box: float = 0.025
-    reference: float = 0.06
+    reference: float = 0.09
     """The reference itself: Dice 1."""
     follow_image: float = 0.5
     """Share of the corrupted references whose boundary follows the picture's edges instead of crossing them."""
-    merged: float = 0.15
+    merged: float = 0.25
     """Share of the references with a neighbour that are taken together with it, as one object."""
     turn: bool = True
     """Quarter turns and mirrors."""
@@ -50,6 +50,10 @@ class Mixture:
     """Other looks of the picture."""
     recolour: float = 0.12
     """Share of examples whose objects get a brightness of their own."""
+    without_box: float = 0.2
+    """Share of the examples that are shown without a box: users without prompts score too."""
+    size_power: float = 0.25
+    """A data set of n records is drawn from with a weight of n to this power: none dominates."""
     exact_box_only: bool = False
     """The paper's recipe: exact prompts of segmenters and nothing else."""
 
@@ -67,7 +71,7 @@ class Example:
 
 
 class Sampler:
-    """Draws examples from records, data sets weighted by the square root of their size."""
+    """Draws examples from records; large data sets count more than small ones, but less than by their size."""
 
     def __init__(
         self,
@@ -109,17 +113,17 @@ class Sampler:
     def _choose(self, rng: np.random.Generator) -> _Choice:
         mix = self.mixture
         if mix.exact_box_only:
-            record = _pick(self._prompted, rng)
+            record = self._pick(self._prompted, rng)
             return _prediction(record, _exact_masks(record), rng)
         kind = rng.uniform()
         if self._wrong and kind < mix.wrong:
-            return _any_prediction(_pick(self._wrong, rng), rng)
+            return _any_prediction(self._pick(self._wrong, rng), rng)
         kind -= mix.wrong
         if self._prompted and 0 <= kind < mix.predictions + mix.spoilt_predictions:
-            choice = _any_prediction(_pick(self._prompted, rng), rng)
+            choice = _any_prediction(self._pick(self._prompted, rng), rng)
             spoilt = self._corrupt(choice.mask, choice.record.image, rng) if kind >= mix.predictions else choice.mask
-            return replace(choice, mask=spoilt, box=_shown_box(choice.box, rng))
-        return self._synthetic(_pick(self._near, rng), rng)
+            return replace(choice, mask=spoilt, box=self._shown_box(choice.box, rng))
+        return self._synthetic(self._pick(self._near, rng), rng)
 
     def _synthetic(self, record: Record, rng: np.random.Generator) -> _Choice:
         mix = self.mixture
@@ -133,12 +137,20 @@ class Sampler:
         if kind < mix.swapped and others.size:  # only a box tells which object was meant
             return _Choice(record, labels, labels == rng.choice(others), box, record.truth_outside)
         kind -= mix.swapped
-        shown = _shown_box(box, rng)
+        shown = self._shown_box(box, rng)
         for share, make in ((mix.empty, empty), (mix.whole_box, whole_box), (mix.reference, _as_it_is)):
             if 0 <= kind < share:
                 return _Choice(record, labels, make(truth, rng), shown, record.truth_outside)
             kind -= share
         return _Choice(record, labels, self._corrupt(truth, record.image, rng), shown, record.truth_outside)
+
+    def _pick(self, groups: Sequence[Sequence[Record]], rng: np.random.Generator) -> Record:
+        weights = np.array([len(group) for group in groups]) ** self.mixture.size_power
+        group = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
+        return group[int(rng.integers(len(group)))]
+
+    def _shown_box(self, box: Box | None, rng: np.random.Generator) -> Box | None:
+        return None if rng.uniform() < self.mixture.without_box else box
 
     def _corrupt(self, mask: Mask, image: Image, rng: np.random.Generator) -> Mask:
         if rng.uniform() >= self.mixture.follow_image:
@@ -186,12 +198,6 @@ def _by_dataset(records: Iterable[Record]) -> list[list[Record]]:
     return [groups[name] for name in sorted(groups)]
 
 
-def _pick(groups: Sequence[Sequence[Record]], rng: np.random.Generator) -> Record:
-    weights = np.sqrt([len(group) for group in groups])
-    group = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
-    return group[int(rng.integers(len(group)))]
-
-
 def _any_prediction(record: Record, rng: np.random.Generator) -> _Choice:
     return _prediction(record, range(len(record.candidates)), rng)
 
@@ -218,11 +224,6 @@ def _reference_box(truth: Mask, rng: np.random.Generator) -> Box:
     if rng.uniform() < 0.4:
         return box
     return jitter_box(box, rng.uniform(0.02, 0.3), height=height, width=width, rng=rng)
-
-
-def _shown_box(box: Box | None, rng: np.random.Generator) -> Box | None:
-    """Leave the box out now and then: users without prompts score too."""
-    return None if rng.uniform() < 0.35 else box
 
 
 def build_example(
