@@ -1,6 +1,7 @@
-"""Writes the model card of an evaluator: data with licences, commands, curve and results on the test sets.
+r"""Writes the model card of an evaluator: data with licences, commands, curve and results on the test sets.
 
-python -m benchmarks.quality prepared-test --weights weights/evaluator-lite0.safetensors --out quality.csv
+python -m benchmarks.quality prepared-test --weights weights/evaluator-lite0.safetensors \
+    --data ../shared/data --out quality.csv
 python -m benchmarks.card weights/evaluator-lite0.safetensors quality.csv ../shared/data --commands commands.txt
 """
 
