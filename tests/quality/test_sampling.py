@@ -156,7 +156,7 @@ def test_a_neighbour_is_taken_together_with_the_object_only_when_whole(monkeypat
 
 def test_the_box_is_left_out_now_and_then(records, monkeypatch):
     boxes = [given[3] for _, given in drawn(monkeypatch, sampler(records), 120)]
-    assert 15 < sum(box is None for box in boxes) < 75
+    assert 8 < sum(box is None for box in boxes) < 45  # the others of a fifth of 120
 
 
 def test_small_data_sets_are_drawn_more_often_than_their_share(monkeypatch):
@@ -164,7 +164,7 @@ def test_small_data_sets_are_drawn_more_often_than_their_share(monkeypatch):
     drawing = sampler(some, turn=False, vary=False)
     images = [given[0].tobytes() for _, given in drawn(monkeypatch, drawing, 300)]
     share = np.mean([image == some[-1].image.tobytes() for image in images])
-    assert share == pytest.approx(1 / 4, abs=0.08)  # the roots of 9 and 1
+    assert share == pytest.approx(1 / (1 + 9**0.25), abs=0.08)  # fourth roots
 
 
 def test_the_example_is_the_same_psi_as_in_scoring_and_its_truth_is_seen_through_the_same_view():
