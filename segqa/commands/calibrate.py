@@ -38,6 +38,7 @@ def calibrate(
     """
     import polars as pl
 
+    from segqa.data.files import write_whole
     from segqa.decisions.agreement import join_truth
     from segqa.output import tables
     from segqa.quality.calibration import render_interval
@@ -50,7 +51,7 @@ def calibrate(
     interval = _fit(known, _group_names(known["case"].to_list(), groups), level)
     about = {"scores": scores.name, "truth": truth.name}
     text = render_interval(interval, weights_sha256=_weights_of(scores), about=about)
-    tables.write_whole(out, lambda file: file.write(text.encode()))
+    write_whole(out, lambda file: file.write(text.encode()))
     console.result(f"{out} written: {interval.describe()}")
 
 

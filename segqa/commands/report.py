@@ -48,6 +48,7 @@ def report(
 
     segqa report segqa/scores.csv --output report.html --limit 100
     """
+    from segqa.data.files import write_whole
     from segqa.output import tables
     from segqa.output.report import render_report, worst_first
     from segqa.quality.scoring import Reading
@@ -66,7 +67,7 @@ def report(
         judge = weights if error_maps else None
         pictures = _draw(shown, images, masks, boxes, reading=reading, axis=axis, weights=judge)
     page = render_report(frame, pictures=pictures, limit=limit, source=scores.name).encode()
-    tables.write_whole(output, lambda file: file.write(page))
+    write_whole(output, lambda file: file.write(page))
     console.note(f"{min(limit, frame.height)} of {frame.height} objects shown, {len(page) / 1e6:.1f} MB")
     console.result(str(output))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segqa.data.files import list_some, replace_file, show_name
+from segqa.data.files import list_some, show_name, write_whole
 from segqa.data.formats import split_name
 from segqa.data.types import PromptBox
 from segqa.errors import InputError
@@ -133,7 +133,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Sequence[PromptBox]]) -> None:
     """
     content = {case: [_to_json(prompt) for prompt in prompts] for case, prompts in boxes.items()}
     text = json.dumps({"format": "xyxy", "boxes": content}, ensure_ascii=False, indent=1)
-    replace_file(path, text.encode())
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def place_box(box: Box, height: int, width: int, *, name: str = "box") -> tuple[Box, list[str]]:

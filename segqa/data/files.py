@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def show_name(path: Path | str) -> str:
@@ -39,23 +38,27 @@ def decoding(path: Path) -> Iterator[None]:
         raise InputError(msg) from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in one step, so that no reader ever sees half of it and a failure leaves the old one.
+def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
+    """Write a file in one step: no reader ever sees half of it, and a failure leaves the old one.
+
+    Args:
+        path: The file; its folder is made if need be.
+        dump: Writes the content to an open file.
 
     Raises:
-        InputError: The folder is missing, read-only or full.
+        InputError: The file cannot be written (a folder of that name, no permission, full disk).
     """
-    part: Path | None = None
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
-            part = Path(file.name)
-            file.write(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            dump(file)
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o644)
         part.replace(path)
     except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        msg = f"{show_name(path)}: cannot be written ({error.strerror or error}); check {path.parent}"
+        reason = error.strerror or error
+        msg = f"{path}: cannot be written ({reason}); choose another place or make room"
         raise InputError(msg) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from PIL import Image as PillowModule
 from PIL.Image import Image as PillowImage
 
 from segqa.data.decoding import Decoded, decode_flat
-from segqa.data.files import list_some, replace_file, show_name
+from segqa.data.files import list_some, show_name, write_whole
 from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, Format, sniff
 from segqa.data.grids import Grid
 from segqa.data.labels import foreground_remark, to_labels
@@ -112,9 +111,8 @@ def write_mask(path: Path, label_map: LabelMap) -> None:
     if least < 0 or top > np.iinfo(np.uint16).max:
         msg = f"{show_name(path)}: labels {least}..{top} do not fit a PNG (0..65535); renumber them"
         raise InputError(msg)
-    file = io.BytesIO()
-    PillowModule.fromarray(label_map.astype(np.uint8 if top < 128 else np.uint16)).save(file, format="PNG")
-    replace_file(path, file.getvalue())
+    picture = PillowModule.fromarray(label_map.astype(np.uint8 if top < 128 else np.uint16))
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
 def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:

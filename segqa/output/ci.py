@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import polars as pl
 
-from segqa.output.tables import write_whole
+from segqa.data.files import write_whole
 from segqa.schema import STATUS_ERROR
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from scipy import ndimage
 
 from segqa.data.boxes import Box
 from segqa.data.cases import read_case
+from segqa.data.files import write_whole
 from segqa.data.objects import find_objects
 from segqa.data.types import Case, Image, Mask, ObjectMask
 from segqa.errors import InputError
-from segqa.output.tables import write_whole
 
 if TYPE_CHECKING:
     from segqa.quality.error_map import Method

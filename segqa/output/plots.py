@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from segqa.agreement import pearson, risk_coverage, spearman
+from segqa.data.files import write_whole
 from segqa.decisions.agreement import defined_pairs
 from segqa.errors import MissingExtraError
-from segqa.output.tables import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from segqa import __version__
-from segqa.output.tables import write_whole
+from segqa.data.files import write_whole
 from segqa.schema import STATUS_ERROR, STATUS_WARNING
 
 if TYPE_CHECKING:

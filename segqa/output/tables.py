@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -17,11 +16,12 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from segqa import __version__
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.schema import SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
 
@@ -101,28 +101,6 @@ def table_format(path: Path) -> str:
         msg = f"{path.name}: unknown extension for a table; use one of .{', .'.join(FORMATS)}"
         raise InputError(msg)
     return file_format
-
-
-def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name in its folder, sync it, and put it in place; remove it on failure.
-
-    Raises:
-        InputError: The file cannot be written (a folder of that name, no permission, full disk).
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            dump(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        msg = f"{path}: cannot be written ({reason}); choose another place with --output or make room"
-        raise InputError(msg) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _dump(frame: pl.DataFrame, file: IO[bytes], file_format: str, schema: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segqa.data.files import replace_file
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import METRICS, Mapping, fit_mapping
@@ -106,7 +106,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     head["sha256"] = _digest(head, tensors)
     # One metadata entry: safetensors does not promise an order among several, and the bytes must repeat.
-    replace_file(path, save(tensors, metadata={"segqa": json.dumps(head, sort_keys=True)}))
+    content = save(tensors, metadata={"segqa": json.dumps(head, sort_keys=True)})
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from segqa.data.files import replace_file
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.spe.bundle import MEAN
 from segqa.spe.estimating import Result
@@ -105,7 +105,8 @@ def write_junit(gates: Iterable[Gate], path: Path) -> None:
         if gate.is_broken:
             ET.SubElement(test, "failure", message=gate.sentence, type="estimated performance")
     ET.indent(root)
-    replace_file(path, ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    content = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    write_whole(path, lambda file: file.write(content))
 
 
 def github_lines(result: Result, gates: Iterable[Gate], *, environment: Mapping[str, str] = os.environ) -> list[str]:

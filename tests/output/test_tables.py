@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.output import tables
 from segqa.schema import SCORE_COLUMNS, SCORE_SCHEMA
@@ -157,7 +158,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match="No space left"):
-        tables.write_whole(path, dump)
+        write_whole(path, dump)
     assert path.read_text() == "old"
     assert [found.name for found in tmp_path.iterdir()] == ["scores.csv"]
 
