@@ -52,6 +52,9 @@ def train(
     if out.suffix != ".safetensors":
         msg = f"--out {out}: a name that ends in .safetensors was expected"
         raise InputError(msg)
+    from segqa.data.files import write_whole
+    from segqa.quality.cards import render_card
+    from segqa.quality.checkpoints import read_info
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
@@ -80,4 +83,6 @@ def train(
     for progress in steps:
         console.note(progress.line(plan.examples))
     if trainer.rank == 0:
-        console.result(f"{out} and {out.with_suffix('.onnx')} written")
+        page = render_card(read_info(out))
+        write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))
+        console.result(f"{out}, its graph ({out.with_suffix('.onnx').name}) and card ({out.stem}.md) written")

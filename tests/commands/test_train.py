@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 pytest.importorskip("torch")
@@ -10,8 +12,16 @@ def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
     result = run("train", prepared, "--out", out, "--examples", 16, *options)
     assert result.exit_code == 0
-    assert result.stdout == f"{out} and {out.with_suffix('.onnx')} written\n"
+    assert result.stdout == f"{out}, its graph (mine.onnx) and card (mine.md) written\n"
     assert "16/16 examples, loss " in result.stderr
+    card = out.with_suffix(".md").read_text()
+    last = re.search(r"\| 16 \| (\d\.\d{4}) \|", card.split("## Loss")[1])
+    assert last
+    assert f"16/16 examples, loss {last[1]}" in result.stderr
+    check = re.search(r"\| 16 \| (\S+) \| (\S+) \|", card.split("## Validation")[1])
+    assert check
+    assert f"validation pearson {check[1]}, validation mae {check[2]}" in result.stderr
+    assert "- batch size: 8" in card
     run("demo", "--out", tmp_path / "demo", "--cases", 1)
     paths = (tmp_path / "demo/images", tmp_path / "demo/masks", "--output", tmp_path / "scores.csv")
     assert run("score", *paths, "--weights", out, "--device", "cpu").exit_code == 0
