@@ -4,7 +4,8 @@ Objects of one group (the objects of a case, the cases of a data set) are alike,
 hierarchical conformal prediction (Lee, Barber, Willett 2023, arXiv 2306.06342) each of K groups weighs 1 / (K + 1),
 shared evenly by its objects, and the last share stands for the group to come, which may be arbitrarily far off. The
 weighted quantile of the residuals then covers a new object of a new group with the wanted probability or more,
-whatever the distribution, as long as groups are exchangeable. A group of many objects cannot dominate.
+whatever the distribution, as long as groups are exchangeable. A group of many objects cannot dominate. Nor can a data
+set of many cases, where cases are the groups: then each data set has the same share.
 
 Residuals are measured in units of `spread`: a score near 0 or 1 is seldom far off, one in the middle often is. Its
 shape is fixed, not fitted, so that the guarantee stays; only the one number by which novelty widens is fitted on the
@@ -67,7 +68,13 @@ class Interval:
 
 
 def fit_interval(
-    predicted: Floats, true: Floats, groups: Sequence[str], *, novelty: Floats | None = None, level: float = LEVEL
+    predicted: Floats,
+    true: Floats,
+    groups: Sequence[str],
+    *,
+    data_sets: Sequence[str] | None = None,
+    novelty: Floats | None = None,
+    level: float = LEVEL,
 ) -> Interval:
     """Return the interval that scores of new groups need.
 
@@ -75,6 +82,7 @@ def fit_interval(
         predicted: Predicted scores, shape `(n,)`, without `nan`.
         true: True scores 0..1, shape `(n,)`, without `nan`.
         groups: Which group each is of, n names.
+        data_sets: Which data set each is of, n names; these then weigh alike, whatever their number of groups.
         novelty: 0..1, shape `(n,)`; without it, the interval does not widen.
         level: Wanted coverage, between 0 and 1.
 
@@ -90,7 +98,7 @@ def fit_interval(
         raise InputError(msg)
     score = np.clip(np.asarray(predicted, np.float64), 0, 1)
     residuals = np.abs(np.asarray(true, np.float64) - score)
-    weights = group_weights(groups)
+    weights = group_weights(groups, data_sets)
     widening = 0.0 if novelty is None else _fit_widening(residuals / spread(score), novelty, weights)
     reach = weighted_quantile(residuals / _unit(score, novelty, widening), weights, level)
     return Interval(level, reach, widening, n_groups, len(groups))
@@ -114,11 +122,18 @@ def spread(score: Floats) -> Floats:
     return unit
 
 
-def group_weights(groups: Sequence[str]) -> Floats:
-    """Return the weight of each object: 1 / (K + 1) for each of K groups, shared by its objects."""
+def group_weights(groups: Sequence[str], data_sets: Sequence[str] | None = None) -> Floats:
+    """Return the weight of each object: 1 / (K + 1) for each of K groups, shared by its objects.
+
+    With the data set of each object, the K / (K + 1) of all groups is shared evenly by the data sets first.
+    """
     _, index, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    weights: Floats = 1 / (len(sizes) + 1) / sizes[index]
-    return weights
+    share: Floats = 1 / sizes[index]
+    if data_sets is not None:
+        _, place = np.unique(np.asarray(data_sets), return_inverse=True)
+        n_groups = np.bincount(place, share)
+        share = share / n_groups[place] * len(sizes) / len(n_groups)
+    return share / (len(sizes) + 1)
 
 
 def weighted_quantile(values: Floats, weights: Floats, level: float) -> float:

@@ -93,12 +93,13 @@ def calibrate(
         for fold, name, records in clusters
     ]
     groups = [part.group for part in parts for _ in part.distances]
+    data_sets = [part.data_set for part in parts for _ in part.distances]
     predicted = np.concatenate([part.predicted for part in parts])
     true = np.concatenate([part.true for part in parts])
     novelty = fit_novelty(own, np.concatenate([part.distances for part in parts]))
     shares = novelty.share(np.concatenate([part.distances for part in parts]))
     intervals = {
-        head: fit_interval(predicted[:, i], true[:, i], groups, novelty=shares, level=level)
+        head: fit_interval(predicted[:, i], true[:, i], groups, data_sets=data_sets, novelty=shares, level=level)
         for i, head in enumerate(evaluator.heads)
     }
     about = {
@@ -130,6 +131,7 @@ class _Judged:
     """Masks of one group."""
 
     group: str
+    data_set: str
     predicted: Floats
     """Shape `(n, heads)`."""
     true: Floats
@@ -152,7 +154,9 @@ def _judge(
     examples = list(_draw(evaluator, records, n_masks, seed + 1))
     scores, embeddings = evaluator.look([example.inputs for example in examples])
     true = np.stack([example.targets for example in examples])
-    return _Judged(group, scores.astype(np.float64), true.astype(np.float64), reference.distances(embeddings))
+    return _Judged(
+        group, records[0].dataset, scores.astype(np.float64), true.astype(np.float64), reference.distances(embeddings)
+    )
 
 
 def _draw(evaluator: Evaluator, records: list[Record], n_masks: int, seed: int) -> Iterator[Example]:

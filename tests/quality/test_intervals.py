@@ -86,6 +86,22 @@ def test_the_weighted_quantile_is_the_least_value_with_enough_weight_below(pairs
         assert weights[values < found].sum() < level
 
 
+def test_data_sets_weigh_alike_whatever_their_number_of_cases():
+    groups = ["a1", "a1", "a2", "a3", "b1"]
+    weights = group_weights(groups, [name[0] for name in groups])
+    # Four groups and the one to come: 4/5, a half for each data set, shared by its groups, shared by their objects.
+    np.testing.assert_allclose(weights, [1 / 15, 1 / 15, 2 / 15, 2 / 15, 2 / 5])
+    np.testing.assert_allclose(group_weights(groups, ["one"] * 5), group_weights(groups))
+
+
+def test_a_hard_data_set_of_many_cases_does_not_set_the_interval_alone():
+    predicted = np.full(200, 0.5)
+    true = predicted + np.r_[np.full(150, 0.4), np.full(50, 0.1)]
+    names, data_sets = [str(i) for i in range(200)], ["hard"] * 150 + ["easy"] * 50
+    assert fit_interval(predicted, true, names, level=0.45).reach == pytest.approx(0.4)
+    assert fit_interval(predicted, true, names, data_sets=data_sets, level=0.45).reach == pytest.approx(0.1)
+
+
 @given(st.floats(-0.5, 1.5), st.floats(0, 1))
 def test_an_interval_lies_in_0_to_1_and_around_its_score(score, novelty):
     rng = np.random.default_rng(2)
