@@ -4,7 +4,8 @@
 
 Every arm starts from the same ImageNet weights and sees the same number of examples; the figures are those of
 `benchmarks.quality` on the sets left out: all their masks, and the masks of the segmenter only. Arms run one after
-another; rows already in `--out` are not computed again.
+another; rows already in `--out` are not computed again. Regions (`benchmarks.regions`) of the sets left out must not be
+among the folders.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Arm:
     change: Callable[[Recipe], Recipe]
     recipe: str = "segqa"
     heads: tuple[str, ...] = ("dice",)
+    keep: Callable[[Record], bool] = lambda record: True
+    """Which records it learns from."""
 
 
 def _mixture(**values: float | bool) -> Callable[[Recipe], Recipe]:
@@ -47,6 +50,11 @@ def _losses(**values: float | bool) -> Callable[[Recipe], Recipe]:
 
 ARMS: dict[str, Arm] = {
     "default": Arm(lambda recipe: recipe),
+    "no regions": Arm(lambda recipe: recipe, keep=lambda record: not record.dataset.startswith("regions-")),
+    "no task models": Arm(
+        lambda recipe: recipe, keep=lambda record: not any(c.prompt == "none" for c in record.candidates)
+    ),
+    "large sets dominate": Arm(_mixture(size_power=0.5)),
     "no edges followed, merged, recoloured": Arm(_mixture(follow_image=0.0, merged=0.0, recolour=0.0)),
     "no looks varied": Arm(_mixture(vary=False)),
     "no belief map": Arm(lambda recipe: replace(recipe, spec=replace(recipe.spec, compare=False))),
@@ -65,6 +73,7 @@ def train_arm(arm: Arm, records: Sequence[Record], path: Path, *, size: int, **p
     """Train one arm, write its weights and return the seconds it took; `plan_values` are those of `Plan`."""
     recipe = arm.change(make_recipe(arm.recipe, backbone="tf_efficientnet_lite0", heads=arm.heads, size=size))
     plan: Plan = recipe.plan(**plan_values)
+    records = [record for record in records if arm.keep(record)]
     trainer = Trainer(records, [], recipe.spec, plan, mixture=recipe.mixture)
     start = time.monotonic()
     for progress in trainer.run(report_every=4096):
