@@ -9,12 +9,16 @@ nonlinearity before it takes the mean over the support. Hence, exactly:
 - the last decoder block feeds only the query path, so it has no per-support work at all; bilinear
   upsampling is linear, so there the mean is upsampled instead of S maps.
 
-Supports go through a block one at a time: a single map stays in the processor's cache.
+Supports go through a block one at a time: a single map stays in the processor's cache, and what the next
+block is given is made from it there and then. A map is let go of when its block has seen it, so that at no
+time more is held than the first block's maps and one set of maps at half the resolution.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +110,9 @@ class SupportSet:
     """A support set with the part of the first block that no query changes."""
 
     mean: Tensor
-    first: list[Tensor]
+    """Mean of the pairs, shape `(1, 2, H, W)`."""
+    first: Tensor
+    """First block's map of each pair before the query is added, shape `(S, C, H, W)`."""
 
 
 class UniverSeg:
@@ -155,7 +161,11 @@ class UniverSeg:
         """Return what depends on the support pairs `(S, 2, H, W)` (image, mask) alone."""
         pairs = _fast(pairs.to(self._dtype))
         block = self._encoder[0]
-        first = [_conv(_conv(pair[None], block.support), block.after_support[0]) for pair in pairs]
+        # One tensor for all: maps of their own would lie scattered between what is freed, and hold its memory.
+        shape = (len(pairs), self.width, *pairs.shape[2:])
+        first = torch.empty(shape, dtype=self._dtype, memory_format=torch.channels_last)
+        for pair, kept in zip(pairs, first, strict=True):
+            kept.copy_(_conv(_conv(pair[None], block.support), block.after_support[0])[0])
         return SupportSet(pairs.mean(0, keepdim=True), first)
 
     @torch.inference_mode()
@@ -165,26 +175,21 @@ class UniverSeg:
         mixed = block.mix(_fast(query.to(self._dtype)))
         shared = _conv(mixed, *block.after_support)
         target = block.to_query(mixed, support.mean)
-        query_skips, mean_skips, support_skips = [target], [torch.zeros_like(shared)], []
-        supports = []
-        for first in support.first:
-            own = functional.leaky_relu_(first + shared, SLOPE)
-            mean_skips[0].add_(own, alpha=1 / len(support.first))
-            supports.append(functional.max_pool2d(own, 2))
-        for depth, block in enumerate(self._encoder[1:], start=1):
-            target, supports = _cross(block, functional.max_pool2d(target, 2), supports)
-            if depth < N_ENCODER - 1:
-                query_skips.append(target)
-                support_skips.append(supports)
-                supports = [functional.max_pool2d(own, 2) for own in supports]
+        mean_of_first = torch.zeros_like(shared)
+        maps = _finish_first(support.first, shared, mean_of_first)
+        query_skips, support_skips = [target], []
+        for block in self._encoder[1:-1]:
+            target, supports = _cross(block, functional.max_pool2d(target, 2), maps)
+            query_skips.append(target)
+            support_skips.append(supports)
+            maps = (functional.max_pool2d(own, 2) for own in supports)
+        target, supports = _cross(self._encoder[-1], functional.max_pool2d(target, 2), maps)
         for block in self._decoder[:-1]:
-            target = torch.cat([_double(target), query_skips.pop()], dim=1)
-            skips = support_skips.pop()
-            pairs = [torch.cat([_double(own), skip], 1) for own, skip in zip(supports, skips, strict=True)]
-            target, supports = _cross(block, target, pairs)
+            query = torch.cat([_double(target), query_skips.pop()], dim=1)
+            target, supports = _cross(block, query, _join(supports, support_skips.pop()))
         block = self._decoder[-1]
         mixed = block.mix(torch.cat([_double(target), query_skips.pop()], dim=1))
-        mean = torch.cat([_double(_mean(supports)), mean_skips.pop()], dim=1)
+        mean = torch.cat([_double(sum(supports, torch.zeros(())) / len(supports)), mean_of_first], dim=1)
         return functional.conv2d(block.to_query(mixed, mean), *self._head).float()
 
 
@@ -197,18 +202,31 @@ def to_unit_grey(images: Canvas) -> NDArray[np.float32]:
     return stretched
 
 
-def _cross(block: _Block, query: Tensor, supports: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _finish_first(first: Tensor, shared: Tensor, mean: Tensor) -> Iterator[Tensor]:
+    """Yield the first block's maps for one query, halved; `mean` becomes their mean at full resolution."""
+    own = torch.empty_like(shared)
+    for prepared in first:
+        functional.leaky_relu_(torch.add(prepared, shared, out=own), SLOPE)
+        mean.add_(own, alpha=1 / len(first))
+        yield functional.max_pool2d(own, 2)
+
+
+def _join(supports: deque[Tensor], skips: deque[Tensor]) -> Iterator[Tensor]:
+    """Yield the decoder's maps, and let go of the two that each is made of."""
+    while skips:
+        yield torch.cat([_double(supports.popleft()), skips.popleft()], dim=1)
+
+
+def _cross(block: _Block, query: Tensor, supports: Iterable[Tensor]) -> tuple[Tensor, deque[Tensor]]:
+    """Return the next query map and the next map of each support pair."""
     mixed = block.mix(query)
-    target = block.to_query(mixed, _mean(supports))
     shared = _conv(mixed, *block.after_support)
-    return target, [block.to_support(shared, own) for own in supports]
-
-
-def _mean(maps: list[Tensor]) -> Tensor:
-    total = maps[0].clone()
-    for each in maps[1:]:
-        total.add_(each)
-    return total.div_(len(maps))
+    following: deque[Tensor] = deque()
+    total = torch.zeros(())
+    for own in supports:
+        total = total + own
+        following.append(block.to_support(shared, own))
+    return block.to_query(mixed, total / len(following)), following
 
 
 def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -257,3 +260,14 @@ def test_it_takes_a_third_of_the_plain_network_s_operations_with_sixteen_support
 
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert plain.get_total_flops() > 3 * fast.get_total_flops()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak memory of a process")
+@pytest.mark.slow
+def test_it_takes_at_most_a_fifth_of_the_plain_network_s_memory():
+    command = [sys.executable, "-m", "benchmarks.spe.universeg_speed", "--width", "32", "--memory"]
+
+    inputs, plain, ours = (float(subprocess.check_output([*command, side])) for side in ("nothing", "plain", "segqa"))
+
+    assert plain - inputs > 1000
+    assert ours - inputs <= (plain - inputs) / 5
