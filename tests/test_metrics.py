@@ -70,6 +70,44 @@ def test_distances_equal_all_pairs_distances(shape):
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("most_pairs", [0, metrics.MOST_PAIRS])
+@pytest.mark.parametrize("shape", [(24, 24), (10, 10, 10)])
+def test_distances_equal_all_pairs_distances_with_a_tree_and_with_a_table(monkeypatch, most_pairs, shape):
+    monkeypatch.setattr(metrics, "MOST_PAIRS", most_pairs)
+    rng = np.random.default_rng(1)
+    for _ in range(25):
+        pred, truth = blob(rng, shape), blob(rng, shape)
+        expected = brute_force(pred, truth, (1.0,) * len(shape))
+        found = metrics.all_metrics(pred, truth)
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_table_of_distances_is_exact_up_to_its_largest_size(ndim):
+    """Sums of squares stay integers that single precision holds."""
+    rng = np.random.default_rng(0)
+    corners = metrics.MOST_EXACT - 1 - rng.integers(0, 3, (40, ndim))
+    here, there = (np.unique(points, axis=0) for points in (corners, metrics.MOST_EXACT - 1 - corners))
+    expected = np.sqrt(((here[:, None] - there[None]) ** 2).sum(-1)).min(1)
+
+    (found, more_zeros), _ = metrics._nearest_of_all(here.astype(np.float32), there.astype(np.float32))
+
+    assert more_zeros == 0
+    assert found.tolist() == expected.tolist()
+
+
+def test_distances_of_a_batch_equal_one_by_one():
+    rng = np.random.default_rng(4)
+    preds, truths = (np.stack([blob(rng, (16, 12)) for _ in range(9)]) for _ in range(2))
+    preds[:2] = truths[1:3] = False
+
+    many = metrics.all_metrics_many(preds, truths, spacing=(2.0, 0.5))
+
+    for row, (pred, truth) in enumerate(zip(preds, truths, strict=True)):
+        one = metrics.all_metrics(pred, truth, spacing=(2.0, 0.5))
+        np.testing.assert_array_equal([many[name][row] for name in metrics.METRICS], list(one.values()))
+
+
 @given(pairs())
 @EVEN
 def test_overlaps_equal_those_of_scikit_learn(pair):

@@ -38,19 +38,23 @@ Floats = NDArray[np.float32]
 
 KEPT_FACTORS = 64
 """Factorised Gram matrices that are kept: those of all sizes and draws, which the next model uses again."""
+QUICK_IMAGES = 512
+"""Images whose maps are kept in single precision, 0.8 MB each; conversion takes longer than a score map."""
 
 
 class _Features:
     """One image: its maps `(r * r, channels)` by level, and the Gram matrix of all of them on the grid."""
 
-    def __init__(self, levels: list[Floats]) -> None:
-        # Half precision: a run keeps the maps of every image, and the ridge does not see the difference.
-        self._levels = [level.astype(np.float16) for level in levels]
+    def __init__(self, levels: list[Floats], *, quick: bool = False) -> None:
+        # Half precision: a run keeps the maps of every image, and the ridge does not see the difference. The
+        # quick ones are rounded, too: what is found must not depend on how many images were seen before.
+        halved = [level.astype(np.float16) for level in levels]
+        self._levels = [level.astype(np.float32) for level in halved] if quick else halved
 
     @property
     def levels(self) -> list[Floats]:
         """Return the maps in single precision."""
-        return [level.astype(np.float32) for level in self._levels]
+        return [level.astype(np.float32, copy=False) for level in self._levels]
 
     @cached_property
     def gram(self) -> Floats:
@@ -119,7 +123,8 @@ class Readout:
     def _look_up(self, image: NDArray[np.uint8]) -> _Features:
         key = hashlib.sha256(image.tobytes()).digest()
         if key not in self._features:
-            self._features[key] = _Features(_build_levels(self._session, image))
+            levels = _build_levels(self._session, image)
+            self._features[key] = _Features(levels, quick=len(self._features) < QUICK_IMAGES)
         return self._features[key]
 
     def _factorise(self, supports: list[_Features], key: bytes) -> Any:

@@ -101,6 +101,19 @@ def test_the_same_call_gives_the_same_bytes_whatever_was_asked_before(engine):
     assert engine.segment(images[3:], images[:3], masks[:3]).tobytes() == fresh.tobytes()
 
 
+def test_an_image_whose_maps_are_kept_in_half_precision_gives_the_same_bytes(monkeypatch):
+    images, masks = draw_discs(4)
+    quick, small = Readout(), Readout()
+    expected = quick.segment(images[3:], images[:3], masks[:3])
+    monkeypatch.setattr(readout, "QUICK_IMAGES", 2)
+
+    found = small.segment(images[3:], images[:3], masks[:3])
+
+    kinds = [one._levels[0].dtype for one in small._features.values()]
+    assert kinds == [np.float32, np.float32, np.float16, np.float16]
+    assert found.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_masks_without_contrast_and_constant_images_give_finite_probabilities(engine, fill):
     images = np.full((2, 128, 128, 3), 9, np.uint8)
