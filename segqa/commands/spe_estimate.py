@@ -47,6 +47,8 @@ def spe_estimate(
     engine = create_engine(
         settings.engine, weights=engine_weights, precision=settings.engine_settings.get("precision", "fp32")
     )
+    if engine.notice:
+        console.note(engine.notice)
     found = estimating.estimate(
         fitted,
         engine,

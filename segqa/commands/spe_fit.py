@@ -53,7 +53,8 @@ def spe_fit(
     from segqa.spe.journal import Journal
 
     chosen = create_engine(engine, weights=engine_weights, precision=precision)
-    _tell_licence(engine)
+    if chosen.notice:
+        console.note(chosen.notice)
     opened: list[DiskJournal] = []
     with ExitStack() as stack:
 
@@ -82,10 +83,3 @@ def spe_fit(
 
         console.note(f"{len(save_plots(bundle, plots))} figures written to {plots}")
     console.note(f"bundle written to {out}")
-
-
-def _tell_licence(engine: str) -> None:
-    if engine == "universeg":
-        from segqa.spe.universeg import LICENCE_NOTICE
-
-        console.note(LICENCE_NOTICE)

@@ -33,6 +33,8 @@ class Engine(Protocol):
     """A support set costs so little that it may be large, and that mappings for several sizes can be fitted."""
     settings: dict[str, str]
     """What a bundle must remember to make the same engine again."""
+    notice: str
+    """What the user should know of the weights; empty when there is nothing to say."""
 
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> NDArray[np.float32]:
         """Return foreground probabilities `(Q, SIDE, SIDE)`, 0..1, for `Q` queries and `S` support pairs."""
@@ -44,7 +46,7 @@ def create_engine(name: str, *, weights: Path | None = None, precision: str = "f
 
     Args:
         name: One of `ENGINES`.
-        weights: A UniverSeg weights file; `None` looks where its own package keeps it.
+        weights: A UniverSeg weights file; `None` takes the published one where it is installed, else segqa's own.
         precision: `fp32`, or `bf16` (UniverSeg only: faster, flips about 0.06 % of the pixels).
 
     Raises:

@@ -86,6 +86,7 @@ class Readout:
     name = "readout"
     threshold = 0.5
     is_cheap = True
+    notice = ""
 
     def __init__(self) -> None:
         path = weights.shipped_weights_dir() / GRAPH

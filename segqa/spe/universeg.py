@@ -29,13 +29,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from segqa import checkpoints, weights
-from segqa.spe.engines import Canvas, CanvasMasks
+from segqa.errors import InputError
+from segqa.spe.engines import SIDE, Canvas, CanvasMasks
 
 OFFICIAL_FILE = "universeg_v1_nf64_ss64_STA.pt"
+OWN_FILE = "incontext-w32.safetensors"
+"""The same architecture, narrower and trained by segqa: what is used where the published weights are not."""
 OFFICIAL_PARAMETERS, OFFICIAL_WIDTH = 1_182_785, 64
 LICENCE_NOTICE = "UniverSeg's published weights are for research only (OpenRAIL++-M); they are not part of segqa"
 THRESHOLD = 0.4
 """The SPE authors' cut of UniverSeg's probabilities (their configuration, not in the paper)."""
+REPLACED_BY = f"the published weights replace it where {OFFICIAL_FILE} is installed"
+SIDES = (32, 64, 128)
 N_ENCODER, N_DECODER = 4, 3
 SLOPE = 0.01
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -44,13 +49,21 @@ State = dict[str, Tensor]
 
 
 def find_weights() -> Path:
-    """Return the official weights file where the `universeg` package or segqa keeps it.
+    """Return the official weights file where the `universeg` package or segqa keeps it, else segqa's own.
 
     Raises:
-        InputError: when it is in neither place; the line names the file, its origin and where to put it.
+        InputError: when there is none of them; the line names the official file, its origin and where to put it.
     """
     by_package = Path(torch.hub.get_dir()) / "checkpoints" / OFFICIAL_FILE
-    return by_package if by_package.is_file() else weights.find_weights("universeg")
+    if by_package.is_file():
+        return by_package
+    try:
+        return weights.find_weights("universeg")
+    except InputError:
+        own = weights.shipped_weights_dir() / OWN_FILE
+        if own.is_file():
+            return own
+        raise
 
 
 def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
@@ -68,6 +81,37 @@ def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
     shapes["out_conv.conv.weight"] = (1, width, 1, 1)
     shapes["out_conv.conv.bias"] = (1,)
     return shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How the weights of a file are to be used; as published when it says nothing."""
+
+    side: int = SIDE
+    """Pixels that the network was trained on; canvases are averaged to it."""
+    threshold: float = THRESHOLD
+    notice: str = LICENCE_NOTICE
+
+    @classmethod
+    def from_file(cls, path: Path) -> Usage:
+        """Return what a file says of itself.
+
+        Raises:
+            InputError: when that makes no sense, or the file is not readable.
+        """
+        said = weights.read_metadata(path) if path.suffix == ".safetensors" else {}
+        if "side" not in said:
+            return cls(notice=f"{path.name}: {LICENCE_NOTICE}")
+        try:
+            side, threshold = int(said["side"]), float(said["threshold"])
+        except (KeyError, ValueError) as error:
+            msg = f"{path.name}: its metadata has no usable side and threshold ({error}); restore the file"
+            raise InputError(msg) from error
+        if side not in SIDES or not 0 < threshold < 1:
+            msg = f"{path.name}: side {side} (possible: {SIDES}) or threshold {threshold} cannot be; restore the file"
+            raise InputError(msg)
+        licence = said.get("licence", "see its card")
+        return cls(side, threshold, f"{path.name}: segqa's own in-context network ({licence}); {REPLACED_BY}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +165,11 @@ class UniverSeg:
     name = "universeg"
     is_cheap = False
 
-    def __init__(self, state: State, *, source: str = "state dict", precision: str = "fp32") -> None:
-        self.threshold = THRESHOLD
+    def __init__(
+        self, state: State, *, source: str = "state dict", precision: str = "fp32", usage: Usage | None = None
+    ) -> None:
+        usage = usage or Usage()
+        self.side, self.threshold, self.notice = usage.side, usage.threshold, usage.notice
         head = state.get("out_conv.conv.weight")
         self.width = int(head.shape[1]) if head is not None and head.ndim == 4 else OFFICIAL_WIDTH
         checkpoints.check_layout(state, expected_shapes(self.width), name="universeg", source=source)
@@ -144,17 +191,21 @@ class UniverSeg:
         Raises:
             InputError: when the file is missing, damaged or of another layout.
         """
-        return cls(checkpoints.read_state(path), source=path.name, precision=precision)
+        state = checkpoints.read_state(path)
+        return cls(state, source=path.name, precision=precision, usage=Usage.from_file(path))
 
     @torch.inference_mode()
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> NDArray[np.float32]:
         """Return foreground probabilities `(Q, H, W)` of queries `(Q, H, W, 3)`; H and W divisible by 8."""
-        pairs = np.stack([to_unit_grey(support_images), support_masks.astype(np.float32)], axis=1)
-        support = self.prepare(torch.from_numpy(pairs))
-        grey = torch.from_numpy(to_unit_grey(queries))[:, None]
-        logits = [self.forward(query[None], support) for query in grey]
-        probabilities: NDArray[np.float32] = torch.sigmoid(torch.cat(logits))[:, 0].numpy()
-        return probabilities
+        factor = max(1, queries.shape[1] // self.side)
+        masks = _average(support_masks.astype(np.float32), factor)
+        support = self.prepare(torch.from_numpy(np.stack([to_unit_grey(support_images, factor), masks], axis=1)))
+        grey = torch.from_numpy(to_unit_grey(queries, factor))[:, None]
+        probabilities = torch.sigmoid(torch.cat([self.forward(query[None], support) for query in grey]))
+        if factor > 1:
+            probabilities = functional.interpolate(probabilities, scale_factor=factor, mode="bilinear")
+        found: NDArray[np.float32] = probabilities[:, 0].numpy()
+        return found
 
     @torch.inference_mode()
     def prepare(self, pairs: Tensor) -> SupportSet:
@@ -193,13 +244,21 @@ class UniverSeg:
         return functional.conv2d(block.to_query(mixed, mean), *self._head).float()
 
 
-def to_unit_grey(images: Canvas) -> NDArray[np.float32]:
-    """Return images `(N, H, W, 3)` as grey `(N, H, W)`, each stretched to 0..1; a constant one becomes 0."""
-    grey = images.astype(np.float32) @ GREY
+def to_unit_grey(images: Canvas, factor: int = 1) -> NDArray[np.float32]:
+    """Return images `(N, H, W, 3)` as grey `(N, H / factor, W / factor)`, stretched to 0..1; a constant one is 0."""
+    grey = _average(images.astype(np.float32) @ GREY, factor)
     low = grey.min(axis=(1, 2), keepdims=True)
     spread = grey.max(axis=(1, 2), keepdims=True) - low
     stretched: NDArray[np.float32] = ((grey - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
     return stretched
+
+
+def _average(maps: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Return maps `(N, H, W)` at a side `factor` times smaller."""
+    n, height, width = maps.shape
+    blocks = maps.reshape(n, height // factor, factor, width // factor, factor)
+    averages: NDArray[np.float32] = blocks.mean(axis=(2, 4))
+    return averages
 
 
 def _finish_first(first: Tensor, shared: Tensor, mean: Tensor) -> Iterator[Tensor]:

@@ -193,16 +193,19 @@ def test_a_damaged_bundle_is_one_line(data, bundle, run, tmp_path):
     assert "cut.bundle: damaged" in result.stderr
 
 
-def test_universeg_without_weights_names_the_file_to_bring(data, run, tmp_path, monkeypatch):
+def test_universeg_works_without_the_published_weights_and_says_which_it_uses(data, run, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("SEGQA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    bundle = tmp_path / "spe.bundle"
 
-    result = run(*fit_arguments(data, tmp_path / "spe.bundle"), "--engine", "universeg")
+    fitted = run(*fit_arguments(data, bundle), "--engine", "universeg", "--support-size", 8)
+    estimated = run(*estimate_arguments(data, bundle), "--format", "json")
 
-    assert result.exit_code == 2
-    assert "universeg_v1_nf64_ss64_STA.pt" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert fitted.exit_code == estimated.exit_code == 0
+    for result in (fitted, estimated):
+        assert "incontext-w32.safetensors: segqa's own in-context network" in result.stderr
+    assert 0 < json.loads(estimated.stdout)["metrics"]["dice"]["estimate"] < 1
 
 
 def test_the_mappings_are_drawn_for_each_metric(data, run, tmp_path):

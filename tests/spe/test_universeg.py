@@ -11,10 +11,16 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from segqa import weights  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
+from segqa.metrics import dice  # noqa: E402
+from segqa.phantoms import make_phantom  # noqa: E402
+from segqa.spe.cohorts import shrink_image, shrink_mask  # noqa: E402
+from segqa.spe.engines import create_engine  # noqa: E402
 from segqa.spe.universeg import (  # noqa: E402
     OFFICIAL_FILE,
     OFFICIAL_PARAMETERS,
+    OWN_FILE,
     UniverSeg,
     expected_shapes,
     find_weights,
@@ -212,9 +218,32 @@ def test_a_damaged_file_is_one_line(tmp_path, name):
         UniverSeg.from_file(tmp_path / name)
 
 
-def test_missing_weights_name_the_file_and_where_it_comes_from(tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGQA_CACHE", str(tmp_path))
+@pytest.fixture
+def no_official_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGQA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return tmp_path
+
+
+def test_segqa_s_own_weights_are_the_default(no_official_weights):
+    assert find_weights() == weights.shipped_weights_dir() / OWN_FILE
+
+
+@pytest.mark.parametrize("place", [f"hub/checkpoints/{OFFICIAL_FILE}", f"cache/{OFFICIAL_FILE}"])
+def test_the_published_weights_replace_them(no_official_weights, place):
+    official = no_official_weights / place
+    official.parent.mkdir(parents=True)
+    torch.save(generate_state(), official)
+
+    engine = create_engine("universeg")
+
+    assert find_weights() == official
+    assert (engine.width, engine.side, engine.threshold) == (64, 128, 0.4)
+    assert "research only (OpenRAIL++-M)" in engine.notice
+
+
+def test_without_any_weights_the_published_file_and_its_place_are_named(no_official_weights, monkeypatch):
+    monkeypatch.setattr(weights, "shipped_weights_dir", lambda: no_official_weights)
 
     with pytest.raises(InputError) as caught:
         find_weights()
@@ -223,12 +252,69 @@ def test_missing_weights_name_the_file_and_where_it_comes_from(tmp_path, monkeyp
     assert "https://github.com/JJGO/UniverSeg/" in str(caught.value)
 
 
-def test_the_file_of_the_universeg_package_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / OFFICIAL_FILE).touch()
+def test_the_own_weights_are_small_genuine_and_say_what_they_are(no_official_weights):
+    path = find_weights()
 
-    assert find_weights() == tmp_path / "checkpoints" / OFFICIAL_FILE
+    engine = create_engine("universeg")
+
+    assert path.stat().st_size < 6e6
+    assert weights.verify_weights(path).verdict == "genuine"
+    assert (engine.width, engine.side) == (32, 64)
+    assert OWN_FILE in engine.notice
+    assert "CC BY-NC-SA 4.0" in engine.notice
+    assert "OpenRAIL" not in engine.notice
+
+
+def test_the_own_weights_learn_from_their_supports(no_official_weights):
+    phantoms = [make_phantom(np.random.default_rng(seed)) for seed in range(13)]
+    images = np.stack([shrink_image(phantom.image) for phantom in phantoms])
+    engine = create_engine("universeg")
+    found = []
+    for label in (1, 2):
+        masks = np.stack([shrink_mask(phantom.truth == label) for phantom in phantoms])
+        found.append(engine.segment(images[:1], images[1:], masks[1:])[0] > engine.threshold)
+    first, second = (shrink_mask(phantoms[0].truth == label) for label in (1, 2))
+
+    # The same picture, other examples: what is looked for is what the examples show.
+    assert dice(found[0], first) > dice(found[1], first) + 0.3
+    assert dice(found[1], second) > dice(found[0], second) + 0.3
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"side": "63", "threshold": "0.4"}, "side 63"),
+        ({"side": "64", "threshold": "1.4"}, "threshold 1.4"),
+        ({"side": "64"}, "threshold"),
+        ({"side": "wide", "threshold": "0.4"}, "wide"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused(tmp_path, metadata, said):
+    save_file(generate_state(8), tmp_path / "own.safetensors", metadata=metadata)
+
+    with pytest.raises(InputError, match=said) as caught:
+        UniverSeg.from_file(tmp_path / "own.safetensors")
+
+    assert str(caught.value).startswith("own.safetensors: ")
+
+
+def test_canvases_are_averaged_to_the_side_of_the_weights(tmp_path):
+    state = generate_state(8)
+    save_file(state, tmp_path / "own.safetensors", metadata={"side": "64", "threshold": "0.5"})
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 256, (4, 128, 128, 1), dtype=np.uint8), 3, axis=-1)
+    masks = rng.random((3, 128, 128)) > 0.5
+
+    found = UniverSeg.from_file(tmp_path / "own.safetensors").segment(images[:1], images[1:], masks)
+
+    halves = images[..., 0].astype(np.float32)
+    halves = (halves[:, ::2, ::2] + halves[:, ::2, 1::2] + halves[:, 1::2, ::2] + halves[:, 1::2, 1::2]) / 4
+    low, high = halves.min((1, 2), keepdims=True), halves.max((1, 2), keepdims=True)
+    grey = torch.from_numpy((halves - low) / (high - low))[:, None]
+    shares = functional.avg_pool2d(torch.from_numpy(masks[:, None].astype(np.float32)), 2)
+    small = torch.sigmoid(plain_forward(state, grey[:1], grey[1:], shares))
+    expected = functional.interpolate(small, size=(128, 128), mode="bilinear")[0]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
 def test_a_constant_image_becomes_zero_and_not_nan():
