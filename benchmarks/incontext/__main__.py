@@ -1,6 +1,6 @@
 """Trains the in-context network that ships as the default of `--engine universeg`.
 
-    python -m benchmarks.incontext ../shared/data work --steps 10000     # a killed run goes on
+    python -m benchmarks.incontext ../shared/data work --steps 7000 --small-steps 4000    # a killed run goes on
 
 A log of the loss, and of Dice on the four data sets that are left out whole, is appended to `work/training.log`.
 """

@@ -11,12 +11,15 @@ from PIL import Image  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from benchmarks.incontext import training as loop  # noqa: E402
+from benchmarks.incontext.__main__ import Watch  # noqa: E402
 from benchmarks.incontext.augmentation import augment, shrink  # noqa: E402
+from benchmarks.incontext.card import measure, read_curve  # noqa: E402
 from benchmarks.incontext.export import describe, write  # noqa: E402
 from benchmarks.incontext.generated import generate_task  # noqa: E402
 from benchmarks.incontext.network import InContextNetwork  # noqa: E402
 from benchmarks.incontext.tasks import MIN_PIXELS, Pairs, Task, find_sets, read_tasks  # noqa: E402
 from benchmarks.incontext.training import Settings, Training, draw_step, train  # noqa: E402
+from benchmarks.incontext.validation import validate  # noqa: E402
 from segqa.spe.universeg import UniverSeg, expected_shapes  # noqa: E402
 
 TINY = Settings(
@@ -246,3 +249,42 @@ def test_an_exported_file_says_what_the_engine_must_know(tmp_path):
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert {"side": "16", "threshold": "0.4"}.items() <= file.metadata().items()
         assert {name: file.get_tensor(name).dtype for name in file.keys()} == dict.fromkeys(state, torch.float16)  # noqa: SIM118
+
+
+def test_a_watched_training_tells_loss_and_dice_and_the_card_reads_them(tmp_path):
+    training = Training(loop.replace(TINY, side=32), [make_task()])
+    training.step = training.settings.n_steps
+    watch = Watch([make_task(seed=1)], tmp_path / "training.log")
+
+    watch(training, 0.75)
+
+    again = validate(training.network, [make_task(seed=1)], 32)
+    means = [value for row in again for value in row.dice]
+    assert all(0 <= value <= 1 for value in means)
+    (row,) = read_curve(tmp_path / "training.log").iter_rows()
+    assert row[:2] == ("8", 0.75)
+    assert row[2:] == pytest.approx(means, abs=1e-4)
+
+
+class Always:
+    """An engine that answers the same, whatever it is shown."""
+
+    threshold, is_cheap, notice = 0.5, True, ""
+
+    def __init__(self, name, answer):
+        self.name, self.answer, self.settings = name, answer, {}
+
+    def segment(self, queries, support_images, support_masks):
+        assert len(support_images) == len(support_masks) == 9  # of other volumes, all that there are
+        return np.full((len(queries), 128, 128), self.answer, np.float32)
+
+
+def test_the_card_compares_engines_on_the_same_draws(tmp_path):
+    lay_out(tmp_path / "a", group_rule='id up to "_s" is the volume')
+
+    frame = measure([Always("full", 1.0), Always("none", 0.0)], ["a"], tmp_path)
+
+    share = 30 * 30 / (96 * 80)
+    assert frame["set"].to_list() == ["a", "mean"]
+    assert frame["Dice, full"].to_list() == pytest.approx([2 * share / (1 + share)] * 2, rel=0.05)
+    assert frame["Dice, none"].to_list() == [0, 0]
