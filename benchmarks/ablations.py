@@ -4,8 +4,7 @@
 
 Every arm starts from the same ImageNet weights and sees the same number of examples; the figures are those of
 `benchmarks.quality` on the sets left out: all their masks, and the masks of the segmenter only. Arms run one after
-another; rows already in `--out` are not computed again. Regions (`benchmarks.regions`) of the sets left out must not be
-among the folders.
+another; rows already in `--out` are not computed again.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ def _losses(**values: float | bool) -> Callable[[Recipe], Recipe]:
 
 ARMS: dict[str, Arm] = {
     "default": Arm(lambda recipe: recipe),
-    "no regions": Arm(lambda recipe: recipe, keep=lambda record: not record.dataset.startswith("regions-")),
     "no task models": Arm(
         lambda recipe: recipe, keep=lambda record: not any(c.prompt == "none" for c in record.candidates)
     ),

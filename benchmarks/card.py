@@ -45,16 +45,6 @@ def data_table(counts: dict[str, int], data: Path) -> pl.DataFrame:
     """Return name, modality, licence and source of each training set."""
     rows = []
     for name, count in counts.items():
-        if name.startswith("regions-"):  # of benchmarks.regions
-            modality = name.removeprefix("regions-")
-            row = {
-                "set": name,
-                "records": count,
-                "modality": modality,
-                "original": "regions of images of the sets above",
-            }
-            rows.append(row | {"licence": "as theirs"})
-            continue
         about = json.loads((data / name / "dataset.json").read_text(encoding="utf-8"))
         original = about.get("original_dataset", about["name"])
         row = {"set": name, "records": count, "modality": about["modality"], "original": original}
