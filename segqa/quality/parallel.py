@@ -8,6 +8,7 @@ validates, reports and writes. On a CPU two processes of one thread each beat on
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ def join() -> int:
     """Meet the other processes when `torchrun` started this one among several; return this one's number."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group()  # without a name: one backend for each kind of device, chosen by the tensor
+        atexit.register(distributed.destroy_process_group)  # threads that still run at the end would abort the process
     return place()[0]
 
 

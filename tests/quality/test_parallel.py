@@ -50,7 +50,8 @@ def test_two_processes_train_one_network_and_go_on_exactly(prepared, tmp_path):
     call = ("-m", "segqa", "train", prepared, "--examples", 32, *options)
     whole = in_two_processes(*call, "--out", tmp_path / "whole.safetensors", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    assert whole.stdout == f"{tmp_path}/whole.safetensors and {tmp_path}/whole.onnx written\n"
+    assert whole.stdout == f"{tmp_path}/whole.safetensors, its graph (whole.onnx) and card (whole.md) written\n"
+    assert (tmp_path / "whole.md").read_text().startswith("# whole\n")
     assert whole.stderr.count("32/32 examples, loss ") == 1
     info = read_info(tmp_path / "whole.safetensors")
     assert info.card["examples"] == 32
