@@ -78,8 +78,8 @@ def main() -> None:
             compare=", with a belief map" if spec["compare"] else "",
             sha256=info.sha256,
         ),
-        "## Results on data sets it was not trained on\n\nPrinted by `benchmarks/quality.py`; a row `litemedsam wrong` "
-        "is a mask of a misplaced box. The test sets were measured on only.",
+        "## Results on data sets it was not trained on\n\nPrinted by `python -m benchmarks.quality`; a row "
+        "`litemedsam wrong` is a mask of a misplaced box. The test sets were measured on only.",
     ]
     parts += [f"### {title}\n\n{markdown(frame)}" for title, frame in report(pl.read_csv(arguments.quality))]
     parts += ["## How it was made\n\n```sh\n" + arguments.commands.read_text(encoding="utf-8").strip() + "\n```"]

@@ -1,8 +1,9 @@
 """Masks of task models, from hopeless to good, as further mistakes to learn from.
 
-    python -m benchmarks.task_predictions ../shared/data/ph2 predictions/ph2
-    segqa prepare ../shared/data/ph2 --out prepared/task/ph2 --segmenter none --box-jitter 0 --wrong-boxes 0 \\
-        --predictions task4=predictions/ph2/task4 --predictions task32=predictions/ph2/task32
+    python -m benchmarks.task_predictions ../shared/data/stu-hospital predictions/stu-hospital
+    segqa prepare ../shared/data/stu-hospital --out prepared/task/stu-hospital \\
+        --segmenter none --box-jitter 0 --wrong-boxes 0 \\
+        --predictions task4=predictions/stu-hospital/task4 --predictions task32=predictions/stu-hospital/task32
 
 A model without prompts errs otherwise than one that is told a box: it finds too much, elsewhere, or only parts. Here it
 is the readout engine of SPE, taught by few or many images of the other half of the groups; it costs seconds a data set.
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from segqa.data.layouts.dataset import group_of
+from segqa.prepared import spread
 from segqa.quality.library import group_share
+from segqa.spe.cohorts import shrink_image
 from segqa.spe.engines import SIDE, Engine, create_engine
 
 SUPPORTS = (4, 32)
@@ -32,16 +35,21 @@ Cases = Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
 def read_cases(data: Path, max_cases: int) -> Cases:
     """Return evenly spaced cases of a data set, brought to the engine's size."""
-    paths = sorted((data / "images").iterdir())
-    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, num=max_cases).round().astype(int))]
-    return {path.stem: (_shrink(path), _shrink(data / "masks" / f"{path.stem}.png", labels=True)) for path in chosen}
+    paths = {path.stem: path for path in sorted((data / "images").iterdir())}
+    return {
+        case: (_read_image(paths[case]), _read_labels(data / "masks" / f"{case}.png"))
+        for case in spread(list(paths), max_cases)
+    }
 
 
-def _shrink(path: Path, *, labels: bool = False) -> NDArray[np.uint8]:
+def _read_image(path: Path) -> NDArray[np.uint8]:
     with PillowImage.open(path) as picture:
-        if labels:
-            return np.asarray(picture.resize((SIDE, SIDE), PillowImage.Resampling.NEAREST))
-        return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), PillowImage.Resampling.BILINEAR))
+        return shrink_image(np.asarray(picture.convert("RGB")))
+
+
+def _read_labels(path: Path) -> NDArray[np.uint8]:
+    with PillowImage.open(path) as picture:
+        return np.asarray(picture.resize((SIDE, SIDE), PillowImage.Resampling.NEAREST))
 
 
 def split(cases: Cases) -> tuple[Cases, Cases]:

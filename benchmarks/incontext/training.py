@@ -18,6 +18,7 @@ from benchmarks.incontext.augmentation import augment, shrink
 from benchmarks.incontext.generated import generate_task
 from benchmarks.incontext.network import InContextNetwork
 from benchmarks.incontext.tasks import Task, choose_weights
+from segqa.quality.losses import overlap_loss
 
 SUPPORT_SIZES = (2, 4, 8, 16)
 """The mean over the support lets a network that has seen 16 use 64."""
@@ -125,10 +126,7 @@ def draw_step(
 
 def measure_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return soft Dice loss plus cross-entropy, the mean over queries."""
-    found = torch.sigmoid(logits)
-    overlap = (found * targets).sum((1, 2, 3))
-    dice = (2 * overlap + 1) / (found.sum((1, 2, 3)) + targets.sum((1, 2, 3)) + 1)
-    return (1 - dice).mean() + functional.binary_cross_entropy_with_logits(logits, targets)
+    return overlap_loss(logits, targets) + functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def train(training: Training, checkpoint: Path, *, watch: Callable[[Training, float], None], every: int = 500) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.quality.trials import all_trials
 from segqa import metrics
 from segqa.data.boxes import Box
+from segqa.data.files import write_whole
 from segqa.data.layouts.dataset import LabelledCase, read_labelled
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
@@ -60,9 +61,7 @@ class Memory:
 
     def write(self) -> None:
         """Replace the file in one step."""
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps(self.values), encoding="utf-8")
-        part.replace(self.path)
+        write_whole(self.path, lambda file: file.write(json.dumps(self.values).encode()))
 
 
 def agreement_with_own_box(
