@@ -69,7 +69,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         )
     assert program is not None  # only `dynamo=False` returns nothing
     folds = _find_folds(program.model_proto)
-    program.optimize()
+    _optimise(program, {f"{PREFIX}{name}" for name in network.state_dict()}, folds)
     model = program.model_proto
     given = {f"{PREFIX}{name}" for name in network.state_dict()} | {f"{name}_bias" for name in folds}
     for tensor in model.graph.initializer:
@@ -79,7 +79,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
             tensor.external_data.add(key="location", value="given by the safetensors file")
             tensor.name = tensor.name.removeprefix(PREFIX)
     for node in model.graph.node:
-        node.input[:] = [name.removeprefix(PREFIX) for name in node.input]
+        node.input[:] = [name.removeprefix(PREFIX) if name in given else name for name in node.input]
         del node.metadata_props[:]
         node.ClearField("doc_string")
     del model.graph.value_info[:]
@@ -98,6 +98,27 @@ def _with_distinct_tensors(network: QualityNetwork) -> QualityNetwork:
         if tensor.is_floating_point():
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
     return network
+
+
+def _optimise(program: Any, weights: set[str], folds: dict[str, dict[str, Any]]) -> None:
+    """Simplify the graph without computing anything from the weights but what is folded.
+
+    The others are handed to the optimiser as inputs, whose values nobody knows; else it would put, for instance,
+    transposed weights into the graph.
+    """
+    norms = {fold["norm"] for fold in folds.values()}
+    graph = program.model.graph
+    unknown = {}
+    for name in weights.intersection(graph.initializers):
+        if name not in folds and name.removeprefix(PREFIX).rpartition(".")[0] not in norms:
+            value = graph.initializers.pop(name)
+            unknown[name], value.const_value = (value, value.const_value), None
+            graph.inputs.append(value)
+    program.optimize()
+    for value, content in unknown.values():
+        graph.inputs.remove(value)
+        value.const_value = content
+        graph.initializers.add(value)
 
 
 def _find_folds(model: Any) -> dict[str, dict[str, Any]]:

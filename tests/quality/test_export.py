@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,21 @@ def test_a_network_without_a_belief_agrees_too(tmp_path):
     shake(network)
     save_network(network, tmp_path / "paper.safetensors", {})
     assert_agreement(tmp_path / "paper.safetensors", channels=3, size=224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "profile", "compare"),
+    [("tiny_vit_5m_224", Profile(), True), ("test_vit", replace(EVANYSEG, size=160), False)],
+)
+def test_attention_takes_its_weights_from_the_file_too(tmp_path, backbone, profile, compare):
+    torch.manual_seed(0)
+    network = QualityNetwork(NetworkSpec(profile, backbone=backbone, compare=compare))
+    shake(network)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("attention_biases"):
+            tensor.normal_()
+    path = tmp_path / "attention.safetensors"
+    save_network(network, path, {})
+    assert_agreement(path, channels=profile.channels, size=profile.size)
+    assert path.with_suffix(".onnx").stat().st_size < path.stat().st_size / 4
