@@ -20,10 +20,15 @@ from segqa.spe.engines import SIDE
 def generate_task(n_pairs: int, rng: np.random.Generator) -> Pairs:
     """Return pairs of a new task, of which no mask is empty."""
     while True:
-        maps = _grow_regions(n_pairs, rng) if rng.random() < 0.5 else _place_blobs(n_pairs, rng)
+        maps = generate_maps(n_pairs, rng)
         masks = maps == int(rng.integers(1, max(1, int(maps.max())) + 1))
         if masks.sum((1, 2)).min() >= MIN_PIXELS:
-            return Pairs(_paint(maps, rng), masks.astype(np.uint8))
+            return Pairs(paint(maps, rng), masks.astype(np.uint8))
+
+
+def generate_maps(n_pairs: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the label maps `(n, SIDE, SIDE)` of a new task; some may be empty."""
+    return _grow_regions(n_pairs, rng) if rng.random() < 0.5 else _place_blobs(n_pairs, rng)
 
 
 def smooth_noise(n: int, n_cells: int, rng: np.random.Generator) -> Tensor:
@@ -105,7 +110,7 @@ def _draw_star(
     label_map[rows, columns][np.hypot(u, v) < np.maximum(edge, 0.2)] = label
 
 
-def _paint(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return grey images: each label has its brightness and texture; a bias field and a blur lie over all."""
     n, n_labels = len(maps), int(maps.max()) + 1
     brightness = rng.uniform(0, 1, n_labels) + rng.normal(0, 0.04, (n, n_labels))
