@@ -61,7 +61,8 @@ def fit_reference(embeddings: NDArray[np.float32]) -> Reference:
     centre = embeddings.mean(axis=0)
     _, sizes, axes = np.linalg.svd(embeddings - centre, full_matrices=False)
     deviations = sizes / np.sqrt(len(embeddings))
-    kept = int((deviations[:COMPONENTS] > 1e-6 * deviations[0]).sum()) if deviations[0] > 0 else 0
+    # Axes that are rounding errors of single precision are none.
+    kept = int((deviations[:COMPONENTS] > 1e-5 * deviations[0]).sum()) if deviations[0] > 0 else 0
     scaled = axes[:kept] / deviations[:kept, None] if kept else np.zeros((1, embeddings.shape[1]))
     return Reference(centre.astype(np.float32), scaled.astype(np.float32))
 
