@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.quality import agreement_row, by_set, judge, selection_row
 from segqa.quality.library import read_library
+from segqa.quality.preprocessing import EVANYSEG
 from segqa.quality.recipes import Recipe, make_recipe
 from segqa.quality.records import Record
 from segqa.quality.scoring import load_evaluator
@@ -35,6 +36,7 @@ class Arm:
     change: Callable[[Recipe], Recipe]
     recipe: str = "segqa"
     heads: tuple[str, ...] = ("dice",)
+    backbone: str = "tf_efficientnet_lite0"
     keep: Callable[[Record], bool] = lambda record: True
     """Which records it learns from."""
 
@@ -47,15 +49,33 @@ def _losses(**values: float | bool) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, losses=recipe.losses | values)
 
 
+def _spec(**values: object) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: replace(recipe, spec=replace(recipe.spec, **values))
+
+
+def _profile(**values: object) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: replace(recipe, spec=replace(recipe.spec, profile=replace(recipe.spec.profile, **values)))
+
+
+def _papers_psi(recipe: Recipe) -> Recipe:
+    profile = replace(EVANYSEG, size=recipe.spec.profile.size)
+    return replace(recipe, spec=replace(recipe.spec, profile=profile, compare=False))
+
+
 ARMS: dict[str, Arm] = {
     "default": Arm(lambda recipe: recipe),
+    "no margin": Arm(_profile(margin=0.0, reach=0.0)),
+    "no view of what leaks out": Arm(_profile(reach=0.25)),
+    "no belief map": Arm(_spec(compare=False)),
+    "paper's psi, no belief map": Arm(_papers_psi),
     "no task models": Arm(
         lambda recipe: recipe, keep=lambda record: not any(c.prompt == "none" for c in record.candidates)
     ),
     "large sets dominate": Arm(_mixture(size_power=0.5)),
     "no edges followed, merged, recoloured": Arm(_mixture(follow_image=0.0, merged=0.0, recolour=0.0)),
+    "no nested objects": Arm(_mixture(nested=0.0, confused=0.0)),
+    "no generated pictures": Arm(lambda recipe: recipe, keep=lambda record: not record.dataset.startswith("generated")),
     "no looks varied": Arm(_mixture(vary=False)),
-    "no belief map": Arm(lambda recipe: replace(recipe, spec=replace(recipe.spec, compare=False))),
     "no ranking loss": Arm(_losses(ranking_weight=0.0)),
     "no balance": Arm(_losses(balance=False)),
     "segmenter's masks only": Arm(
@@ -63,13 +83,15 @@ ARMS: dict[str, Arm] = {
     ),
     "no segmenter's masks": Arm(_mixture(predictions=0.0, spoilt_predictions=0.0, wrong=0.0)),
     "paper's recipe": Arm(lambda recipe: recipe, recipe="evanyseg"),
+    "lite2": Arm(lambda recipe: recipe, backbone="tf_efficientnet_lite2"),
+    "TinyViT": Arm(lambda recipe: recipe, backbone="tiny_vit_5m_224"),
     "two heads": Arm(lambda recipe: recipe, heads=("dice", "hd95")),
 }
 
 
 def train_arm(arm: Arm, records: Sequence[Record], path: Path, *, size: int, **plan_values: int) -> float:
     """Train one arm, write its weights and return the seconds it took; `plan_values` are those of `Plan`."""
-    recipe = arm.change(make_recipe(arm.recipe, backbone="tf_efficientnet_lite0", heads=arm.heads, size=size))
+    recipe = arm.change(make_recipe(arm.recipe, backbone=arm.backbone, heads=arm.heads, size=size))
     plan: Plan = recipe.plan(**plan_values)
     records = [record for record in records if arm.keep(record)]
     trainer = Trainer(records, [], recipe.spec, plan, mixture=recipe.mixture)

@@ -2,7 +2,7 @@
 
 Run it on records that the evaluator has not learnt from, one folder of `segqa prepare` a data set:
 
-    python -m benchmarks.error_maps weights/evaluator-lite0.safetensors prepared/test/* --masks 200
+    python -m benchmarks.error_maps weights/evaluator-lite2.safetensors prepared/test/* --masks 200
 
 The masks are those of segmenters, drawn at random; every mask counts once, and every data set. Only pixels that the
 network sees are asked for. Masks without a wrong pixel there, or with nothing else, are left out and counted. With

@@ -1,6 +1,6 @@
 """ONNX Runtime and PyTorch on one CPU thread, in turn in one process: speed and agreement.
 
-python -m benchmarks.runtimes --weights evaluator-lite0
+python -m benchmarks.runtimes --weights evaluator-lite2
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from segqa.phantoms import make_phantom
 from segqa.quality.preprocessing import build_input
 from segqa.quality.scoring import load_evaluator
-from segqa.weights import find_weights
+from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 BATCH = 8
 
@@ -22,7 +22,7 @@ BATCH = 8
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="evaluator-lite0")
+    parser.add_argument("--weights", default=DEFAULT_EVALUATOR)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     path = find_weights(arguments.weights)

@@ -20,6 +20,7 @@ from segqa import metrics
 from segqa.data.boxes import Box
 from segqa.data.masks import read_mask, write_mask
 from segqa.data.types import Mask, Source
+from segqa.weights import DEFAULT_EVALUATOR
 
 
 def shift(mask: Mask, share: float) -> Mask:
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, help="folder with images/ and masks/ of one object an image")
     parser.add_argument("--share", type=float, default=0.25)
-    parser.add_argument("--weights", default="evaluator-lite0")
+    parser.add_argument("--weights", default=DEFAULT_EVALUATOR)
     arguments = parser.parse_args()
     true = []
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ import polars as pl
 
 from segqa.errors import InputError
 from segqa.schema import SCHEMA_NAME
+from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +156,7 @@ def score(
     masks: Masks,
     boxes: str | Path | None = None,
     *,
-    weights: str | Path = "evaluator-lite0",
+    weights: str | Path = DEFAULT_EVALUATOR,
     calibration: str | Path | None = None,
     reading: Reading | None = None,
     axis: int = -1,

@@ -18,13 +18,10 @@ from segqa.quality.calibration import use_interval
 from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
 from segqa.runtime import RuntimeName
 from segqa.schema import SCORE_SCHEMA
-from segqa.weights import find_weights
+from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 if TYPE_CHECKING:
     import polars as pl
-
-DEFAULT_WEIGHTS = "evaluator-lite0"
-"""The evaluator that ships."""
 
 SHOWN_PROBLEMS = 5
 
@@ -66,7 +63,7 @@ def plan_score(
     masks: Path | Mapping[str, Path],
     boxes: Path | None = None,
     *,
-    weights: str | Path = DEFAULT_WEIGHTS,
+    weights: str | Path = DEFAULT_EVALUATOR,
     reading: Reading | None = None,
     calibration: Path | None = None,
     axis: int = -1,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     import torch
 
+DEFAULT_EVALUATOR = "evaluator-lite2"
+"""The shipped evaluator that scores when nothing else is asked for."""
+
 HASH_LIST = "SHA256SUMS"
 """Beside the shipped weights: one `hash  file` a line, as `sha256sum` writes it."""
 

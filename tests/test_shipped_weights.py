@@ -4,19 +4,14 @@ import numpy as np
 import pytest
 
 from segqa.data.boxes import Box
-from segqa.errors import InputError
 from segqa.phantoms import make_phantom
 from segqa.quality.scoring import load_evaluator, score_mask
-from segqa.scores import DEFAULT_WEIGHTS
-from segqa.weights import find_weights
+from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 
 @pytest.fixture(scope="module")
 def evaluator():
-    try:
-        return load_evaluator(find_weights(DEFAULT_WEIGHTS), runtime="onnx", device="cpu", threads=1)
-    except InputError as error:
-        pytest.skip(f"the shipped weights are not in this checkout: {error}")
+    return load_evaluator(find_weights(DEFAULT_EVALUATOR), runtime="onnx", device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("mistake", ["empty", "shifted", "swapped"])

@@ -1,7 +1,7 @@
 """How well an evaluator judges masks on data sets it was not trained on, beside simple baselines.
 
     segqa prepare ../shared/data/ph2 --out prepared-test/ph2 --side 2048 --max-cases 24 --max-objects 4
-    python -m benchmarks.quality prepared-test --weights evaluator-lite0 --data ../shared/data
+    python -m benchmarks.quality prepared-test --weights evaluator-lite2 --data ../shared/data
 
 Every mask of the prepared records is judged with the box that prompted it (exact, jittered or wrong); to these come,
 for each object, corruptions of the reference, an empty mask, the filled box, the reference itself and, where there is
@@ -27,7 +27,7 @@ from benchmarks.quality.tables import BESIDE, OWN_BOX, report
 from segqa.quality.library import read_library
 from segqa.quality.scoring import load_evaluator
 from segqa.segmenters.registry import load_segmenter
-from segqa.weights import find_weights
+from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 AGREEMENTS = "agreement-litemedsam.json"
 
@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prepared", type=Path, nargs="+")
-    parser.add_argument("--weights", default="evaluator-lite0")
+    parser.add_argument("--weights", default=DEFAULT_EVALUATOR)
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=WEIGHTS", help="repeatable")
     parser.add_argument("--data", type=Path, help="folder of the data sets; for the agreement with the mask's own box")
     parser.add_argument("--runtime", default="auto")

@@ -23,6 +23,7 @@ from segqa.commands.reading import (
 from segqa.commands.results import DEFAULT_SCORES, FormatOption, OutputOption, check_output, hand_over, parse_labels
 from segqa.config import is_on_call
 from segqa.errors import InputError
+from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,7 @@ def rank(
     copy_best: Annotated[
         Path | None, typer.Option(help="Write a mask per case there, each object from its best model.")
     ] = None,
-    weights: WeightsOption = "evaluator-lite0",
+    weights: WeightsOption = DEFAULT_EVALUATOR,
     calibration: CalibrationOption = None,
     labels: LabelsOption = None,
     objects: ObjectsOption = "labels",

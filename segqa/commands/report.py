@@ -10,6 +10,7 @@ import typer
 from segqa import console
 from segqa.commands.results import DEFAULT_SCORES, ScoresArgument
 from segqa.errors import InputError
+from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +31,7 @@ def report(
     error_maps: Annotated[
         bool, typer.Option("--error-maps", help="Also show where each mask is likely wrong; needs PyTorch.")
     ] = False,
-    weights: Annotated[str, typer.Option(help="Evaluator of the error maps.")] = "evaluator-lite0",
+    weights: Annotated[str, typer.Option(help="Evaluator of the error maps.")] = DEFAULT_EVALUATOR,
     objects: Annotated[
         Literal["labels", "components"], typer.Option(help="What was an object where there were no boxes.")
     ] = "labels",

@@ -11,6 +11,7 @@ import typer
 from segqa import console
 from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over
 from segqa.errors import ExitCode, InputError
+from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,7 +27,7 @@ def score(
     boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")] = None,
     output: Annotated[Path | None, typer.Option(help="Table to write. [default: segqa/scores.csv]")] = None,
     file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
-    weights: Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")] = "evaluator-lite0",
+    weights: Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")] = DEFAULT_EVALUATOR,
     calibration: Annotated[
         Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
     ] = None,

@@ -18,12 +18,16 @@ def train(
         Literal["segqa", "evanyseg"],
         typer.Option(help="segqa: the shipped weights'. evanyseg: the paper's ψ, loss and exact-box masks only."),
     ] = "segqa",
-    backbone: Annotated[str, typer.Option(help="Any timm backbone.")] = "tf_efficientnet_lite0",
+    backbone: Annotated[
+        str, typer.Option(help="Any timm backbone; tf_efficientnet_lite2 is the shipped weights'.")
+    ] = "tf_efficientnet_lite0",
     heads: Annotated[str, typer.Option(help="What to predict: dice, or dice,hd95.")] = "dice",
     size: Annotated[int | None, typer.Option(help="Side of the input, in pixels. [default: the recipe's]")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Examples shown in all.")] = 100_000,
     stop_after: Annotated[int | None, typer.Option(min=1, help="End after so many, in mid-schedule.")] = None,
-    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=2, help="Examples an update; small ones learn more from as many.")
+    ] = 16,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     initial: Annotated[Path | None, typer.Option(help="Weights file to start from.", exists=True)] = None,
     leave_out: Annotated[

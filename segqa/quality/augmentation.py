@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter
 
 from segqa.data.boxes import Box
-from segqa.data.types import Image
+from segqa.data.types import Image, Mask
 
 
 def random_symmetry(rng: np.random.Generator) -> tuple[int, bool]:
@@ -39,8 +39,8 @@ def turn_box(box: Box, symmetry: tuple[int, bool], *, height: int, width: int) -
 def vary_picture(image: Image, rng: np.random.Generator) -> Image:
     """Return the picture as another scanner, lamp or export would have made it.
 
-    Gamma, contrast curves, inversion, colour casts and loss of colour, blur, noise, low resolution, JPEG; each with a
-    chance of its own. Offset and gain need none: ψ removes them.
+    Gamma, contrast curves, inversion, other colours and loss of colour, blur, noise, low resolution, JPEG; each
+    with a chance of its own. Offset and gain need none: ψ removes them.
     """
     values: NDArray[np.floating[Any]] = np.arange(256, dtype=np.float32) / 255
     if rng.uniform() < 0.6:
@@ -91,18 +91,20 @@ def recolour_objects(image: Image, labels: NDArray[np.uint8], rng: np.random.Gen
         labels: Objects by value `(h, w)`, 0 between them.
         rng: Draws the looks; each object keeps its own with a chance of one half.
     """
-    result = image.astype(np.float32)
-    soften = ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0))
     for value in np.unique(labels):
-        if rng.uniform() < 0.5:
-            continue
-        region = PillowImage.fromarray((labels == value).astype(np.uint8) * 255).filter(soften)
-        alpha = np.asarray(region, dtype=np.float32)[..., None] / np.float32(255)
-        gain, level = rng.uniform(0.3, 1.2) * rng.choice([-1, 1], p=[0.15, 0.85]), rng.uniform(40, 215)
-        own = image[labels == value]
-        middle = own.mean(axis=0, dtype=np.float32)
-        result += alpha * ((image - middle) * np.float32(gain) + np.float32(level) - result)
-    return np.asarray(result.clip(0, 255)).astype(np.uint8)
+        if rng.uniform() >= 0.5:
+            image = repaint(image, labels == value, rng)
+    return image
+
+
+def repaint(image: Image, region: Mask, rng: np.random.Generator) -> Image:
+    """Give a region `(h, w)` of a picture `(h, w, 3)` a brightness and contrast of its own; its texture stays."""
+    soft = PillowImage.fromarray(region.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0)))
+    alpha = np.asarray(soft, dtype=np.float32)[..., None] / np.float32(255)
+    gain, level = rng.uniform(0.3, 1.2) * rng.choice([-1, 1], p=[0.15, 0.85]), rng.uniform(40, 215)
+    middle = image[region].mean(axis=0, dtype=np.float32)
+    painted = (image - middle) * np.float32(gain) + np.float32(level)
+    return np.asarray((image + alpha * (painted - image)).clip(0, 255)).astype(np.uint8)
 
 
 def _vary_colour(image: Image, rng: np.random.Generator) -> Image:
@@ -112,7 +114,13 @@ def _vary_colour(image: Image, rng: np.random.Generator) -> Image:
         return np.repeat(grey[..., None], 3, axis=2)
     if choice < 0.25:  # another order of channels
         return np.ascontiguousarray(image[..., rng.permutation(3)])
-    if choice < 0.4:  # a cast
+    if choice < 0.35:  # a cast
         gain = rng.uniform(0.7, 1.0, size=3).astype(np.float32)
         return (image * gain).astype(np.uint8)
+    coloured = bool((image[..., 0] != image[..., 2]).any())
+    if choice < 0.65 and coloured:  # another stain or lamp: each channel becomes a mixture of all
+        mixture = np.eye(3) * rng.uniform(0.3, 1) + rng.normal(0, 0.35, size=(3, 3))
+        mixed = image.astype(np.float32) @ mixture.T.astype(np.float32)
+        low, high = np.percentile(mixed, (0.5, 99.5))
+        return np.asarray(((mixed - low) * (255 / max(high - low, 1))).clip(0, 255)).astype(np.uint8)
     return image

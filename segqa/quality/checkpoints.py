@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from segqa.errors import InputError
 
 FORMAT = "segqa.quality"
-VERSION = 1
+VERSION = 2
 
 CALIBRATION = "calibration."
 """Prefix of the tensors that are not the network's: see `segqa.quality.calibration`."""

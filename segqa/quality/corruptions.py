@@ -20,18 +20,18 @@ from segqa.data.types import Image, Mask
 Corruption = Callable[[Mask, np.random.Generator], Mask]
 
 
-def _scale(mask: Mask) -> float:
+def object_scale(mask: Mask) -> float:
     """Return the object's size in pixels: the side of a square of its area."""
     return max(float(np.sqrt(mask.sum())), 2.0)
 
 
-def _blur(mask: Mask, radius: float) -> NDArray[np.float32]:
+def blur_mask(mask: Mask, radius: float) -> NDArray[np.float32]:
     """Return the mask blurred by a Gaussian, 0..1 (Pillow's, whose cost does not grow with the radius)."""
     picture = PillowImage.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(radius))
     return np.asarray(picture, dtype=np.float32) / np.float32(255)
 
 
-def _smooth_noise(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def smooth_noise(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a field in -1..1 that varies over about `cells` cells along each axis."""
     coarse = rng.uniform(-1, 1, size=(cells, cells)).astype(np.float32)
     picture = PillowImage.fromarray(coarse, mode="F").resize((shape[1], shape[0]), PillowImage.Resampling.BICUBIC)
@@ -40,29 +40,29 @@ def _smooth_noise(shape: tuple[int, ...], cells: int, rng: np.random.Generator) 
 
 def erode(mask: Mask, rng: np.random.Generator) -> Mask:
     """Shrink the object evenly."""
-    return _blur(mask, _scale(mask) * rng.uniform(0.02, 0.2)) > rng.uniform(0.6, 0.95)
+    return blur_mask(mask, object_scale(mask) * rng.uniform(0.02, 0.2)) > rng.uniform(0.6, 0.95)
 
 
 def dilate(mask: Mask, rng: np.random.Generator) -> Mask:
     """Grow the object evenly."""
-    return _blur(mask, _scale(mask) * rng.uniform(0.02, 0.3)) > rng.uniform(0.05, 0.4)
+    return blur_mask(mask, object_scale(mask) * rng.uniform(0.02, 0.3)) > rng.uniform(0.05, 0.4)
 
 
 def smooth(mask: Mask, rng: np.random.Generator) -> Mask:
     """Lose the fine shape: a mask made at a coarser grid or by a smoothing post-process."""
-    return _blur(mask, _scale(mask) * rng.uniform(0.05, 0.3)) > 0.5
+    return blur_mask(mask, object_scale(mask) * rng.uniform(0.05, 0.3)) > 0.5
 
 
 def wobble(mask: Mask, rng: np.random.Generator) -> Mask:
     """Let the boundary wander in and out."""
-    soft = _blur(mask, _scale(mask) * rng.uniform(0.03, 0.3))
-    noise = _smooth_noise(mask.shape, int(rng.integers(3, 24)), rng)
+    soft = blur_mask(mask, object_scale(mask) * rng.uniform(0.03, 0.3))
+    noise = smooth_noise(mask.shape, int(rng.integers(3, 24)), rng)
     return soft + rng.uniform(0.2, 0.5) * noise > 0.5
 
 
 def shift(mask: Mask, rng: np.random.Generator) -> Mask:
     """Displace the object by up to its own size."""
-    distance = _scale(mask) * rng.uniform(0.02, 1.0) ** 1.5
+    distance = object_scale(mask) * rng.uniform(0.02, 1.0) ** 1.5
     angle = rng.uniform(0, 2 * np.pi)
     return _translate(mask, round(distance * np.sin(angle)), round(distance * np.cos(angle)))
 
@@ -79,11 +79,11 @@ def _translate(mask: Mask, dy: int, dx: int) -> Mask:
 
 def elastic(mask: Mask, rng: np.random.Generator) -> Mask:
     """Deform, scale and turn the object by a smooth displacement field."""
-    amplitude = _scale(mask) * rng.uniform(0.05, 0.5)
+    amplitude = object_scale(mask) * rng.uniform(0.05, 0.5)
     cells = int(rng.integers(2, 8))
     grid = np.indices(mask.shape, dtype=np.float32)
-    rows = grid[0] + amplitude * _smooth_noise(mask.shape, cells, rng)
-    columns = grid[1] + amplitude * _smooth_noise(mask.shape, cells, rng)
+    rows = grid[0] + amplitude * smooth_noise(mask.shape, cells, rng)
+    columns = grid[1] + amplitude * smooth_noise(mask.shape, cells, rng)
     height, width = mask.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     moved = mask[rows.astype(np.intp).clip(0, height - 1), columns.astype(np.intp).clip(0, width - 1)]
@@ -105,21 +105,21 @@ def cut(mask: Mask, rng: np.random.Generator) -> Mask:
 
 def holes(mask: Mask, rng: np.random.Generator) -> Mask:
     """Lose blobs inside the object."""
-    noise = _smooth_noise(mask.shape, int(rng.integers(4, 30)), rng)
+    noise = smooth_noise(mask.shape, int(rng.integers(4, 30)), rng)
     return mask & (noise < rng.uniform(0.0, 0.6))
 
 
 def islands(mask: Mask, rng: np.random.Generator) -> Mask:
     """Add blobs around the object."""
-    noise = _smooth_noise(mask.shape, int(rng.integers(4, 30)), rng)
-    near = _blur(mask, _scale(mask) * rng.uniform(0.3, 1.0)) > 0.02
+    noise = smooth_noise(mask.shape, int(rng.integers(4, 30)), rng)
+    near = blur_mask(mask, object_scale(mask) * rng.uniform(0.3, 1.0)) > 0.02
     return mask | (near & (noise > rng.uniform(0.2, 0.7)))
 
 
 def blocks(mask: Mask, rng: np.random.Generator) -> Mask:
     """Make the mask on a coarse grid, as a low-resolution network does."""
     height, width = mask.shape
-    step = max(2, round(_scale(mask) * rng.uniform(0.05, 0.35)))
+    step = max(2, round(object_scale(mask) * rng.uniform(0.05, 0.35)))
     coarse = PillowImage.fromarray(mask.astype(np.uint8) * 255).resize(
         (max(width // step, 1), max(height // step, 1)), PillowImage.Resampling.BOX
     )
@@ -145,6 +145,12 @@ def whole_box(mask: Mask, rng: np.random.Generator) -> Mask:
     dy = (rows + 0.5 - (box.y0 + box.y1) / 2) / (box.height / 2)
     dx = (columns + 0.5 - (box.x0 + box.x1) / 2) / (box.width / 2)
     return np.asarray(dy**2 + dx**2 <= 1.0)
+
+
+def fill_holes(mask: Mask, rng: np.random.Generator) -> Mask:
+    """Close gaps and fill what they enclose: a segmenter that takes a ring for a disc."""
+    closed = blur_mask(mask, object_scale(mask) * rng.uniform(0.05, 0.4)) > rng.uniform(0.3, 0.5)
+    return np.asarray(mask | ndimage.binary_fill_holes(mask | closed))
 
 
 def empty(mask: Mask, rng: np.random.Generator) -> Mask:
@@ -181,7 +187,7 @@ def follow_image(mask: Mask, image: Image, rng: np.random.Generator) -> Mask:
         image: The picture `(h, w, 3)`.
         rng: Draws how far from the object and by which likeness.
     """
-    soft = _blur(mask, _scale(mask) * rng.uniform(0.05, 0.5))
+    soft = blur_mask(mask, object_scale(mask) * rng.uniform(0.05, 0.5))
     near = (soft > 0.02) & ~mask
     if not mask.any() or not near.any():
         return mask

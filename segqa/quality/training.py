@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 from segqa.agreement import mae, pearson
 from segqa.errors import InputError
 from segqa.quality.losses import overlap_loss, ranking_loss
-from segqa.quality.network import NetworkSpec, Output, QualityNetwork, load_imagenet_lite0
+from segqa.quality.network import NetworkSpec, Output, QualityNetwork
 from segqa.quality.parallel import average_gradients, decided_by_first, local_device, place
 from segqa.quality.records import Record
 from segqa.quality.sampling import Example, Mixture, Sampler
+from segqa.quality.starting import STARTS, start_backbone
 from segqa.quality.storage import load_network, save_network
 
 DICE_BINS = 10
@@ -103,7 +104,7 @@ class Trainer:
         spec: Which network.
         plan: How to train.
         mixture: Which masks to show.
-        initial: Weights file to start from; otherwise ImageNet's for `tf_efficientnet_lite0`, else random.
+        initial: Weights file to start from; otherwise published ones for a backbone of `STARTS`, else random.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Trainer:
         network = QualityNetwork(spec)
         if initial is not None:
             network = load_network(initial, spec)
-        elif spec.backbone == "tf_efficientnet_lite0":
-            load_imagenet_lite0(network)
+        elif spec.backbone in STARTS:
+            start_backbone(network)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         if plan.bfloat16 and self.device.type == "cpu":
@@ -256,6 +257,7 @@ class Trainer:
         """Return Pearson correlation and mean absolute error of the averaged network on the validation records."""
         if self.validation is None:
             return {}
+        self.average.eval()  # some of timm's attention remembers, until told anew, what it made of older weights
         predictions, targets = [], []
         for start in range(0, n_examples, self.plan.batch_size):
             block = range(start, min(start + self.plan.batch_size, n_examples))

@@ -6,9 +6,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from segqa import metrics
-from segqa.quality.corruptions import CORRUPTIONS, corrupt, empty, follow_image, whole_box
+from segqa.quality.corruptions import CORRUPTIONS, corrupt, empty, fill_holes, follow_image, whole_box
 
-ALL = {**CORRUPTIONS, "whole_box": whole_box, "empty": empty}
+ALL = {**CORRUPTIONS, "whole_box": whole_box, "empty": empty, "fill_holes": fill_holes}
 N_DRAWS = 25
 
 
@@ -210,3 +210,11 @@ def test_following_any_image_keeps_shape_and_type_and_depends_on_the_generator_o
     assert one.dtype == np.bool_
     assert (one == other).all()
     assert (mask == before).all()
+
+
+def test_a_ring_is_filled_and_nothing_of_it_is_lost(disc):
+    rows, columns = np.ogrid[:96, :96]
+    ring = disc & ((rows - 48) ** 2 + (columns - 46) ** 2 > 15**2)
+    for mask in results("fill_holes", ring):
+        assert (mask & ring).sum() == ring.sum()
+        assert mask[48, 46]

@@ -91,7 +91,9 @@ def test_the_target_is_the_brute_force_dice_of_what_is_shown(records, monkeypatc
 
 def test_area_outside_of_the_record_counts(monkeypatch):
     inside, outside = ([phantom_record(3, outside=area)] for area in (0.0, 500.0))
-    plain, more = (drawn(monkeypatch, sampler(part, turn=False, vary=False), 40) for part in (inside, outside))
+    plain, more = (
+        drawn(monkeypatch, sampler(part, turn=False, vary=False, nested=0), 40) for part in (inside, outside)
+    )
     n_lower = 0
     for (one, (_, truth, mask, *_)), (other, given) in zip(plain, more, strict=True):
         area = given[4]
@@ -144,14 +146,47 @@ def test_a_neighbour_is_taken_together_with_the_object_only_when_whole(monkeypat
     labels = np.zeros((64, 64), np.uint8)
     labels[20:30, 20:30], labels[30:40, 20:30], labels[0:10, 20:30] = 1, 2, 3
     record = dataclasses.replace(phantom_record(2), labels=labels)
-    nothing_else = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 0, "whole_box": 0, "empty": 0}
-    drawing = sampler([record], **nothing_else, reference=1, merged=1, turn=False, vary=False)
+    kinds = ("predictions", "spoilt_predictions", "wrong", "swapped", "confused", "whole_box", "empty")
+    nothing_else = dict.fromkeys(kinds, 0)
+    drawing = sampler([record], **nothing_else, reference=1, merged=1, nested=0, turn=False, vary=False)
     for example, (_, truth, mask, *_) in drawn(monkeypatch, drawing, 10):
         assert (truth == ((labels == 1) | (labels == 2))).all()
         assert (mask == truth).all()
         assert example.targets[0] == 1
-    plain = sampler([record], **nothing_else, reference=1, merged=0, turn=False, vary=False)
+    plain = sampler([record], **nothing_else, reference=1, merged=0, nested=0, turn=False, vary=False)
     assert all((truth == (labels == 1)).all() for _, (_, truth, *_) in drawn(monkeypatch, plain, 5))
+
+
+def test_a_parted_object_is_judged_by_the_part_that_is_meant(monkeypatch):
+    record = phantom_record(2)
+    nothing_else = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 0, "whole_box": 0, "empty": 0}
+    drawing = sampler([record], **nothing_else, reference=1, nested=1, confused=0, turn=False, vary=False, recolour=0)
+    truths, repainted = set(), 0
+    for example, (image, truth, mask, *_) in drawn(monkeypatch, drawing, 24):
+        assert example.targets[0] == 1
+        assert (mask == truth).all()
+        truths.add(int(truth.sum()))
+        repainted += bool((image != record.image).any())
+    assert len(truths) > 8
+    assert repainted > 12
+
+
+def test_a_confused_mask_holds_the_object_and_another_one_whole(monkeypatch):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[20:30, 20:30], labels[30:40, 20:30] = 1, 2
+    record = dataclasses.replace(phantom_record(2), labels=labels)
+    only = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 0, "merged": 0, "nested": 0}
+    drawing = sampler([record], **only, confused=1, turn=False, vary=False)
+    for example, (_, truth, mask, *_) in drawn(monkeypatch, drawing, 5):
+        assert (truth == (labels == 1)).all()
+        assert (mask == (labels > 0)).all()
+        assert example.targets[0] == pytest.approx(2 / 3)
+
+
+def test_a_record_that_cuts_its_object_is_never_parted(monkeypatch):
+    cut = phantom_record(2, outside=3.0)
+    drawing = sampler([cut], predictions=0, spoilt_predictions=0, wrong=0, nested=1, merged=0, turn=False, vary=False)
+    assert all((truth == cut.truth).all() for _, (_, truth, *_) in drawn(monkeypatch, drawing, 10))
 
 
 def test_the_box_is_left_out_now_and_then(records, monkeypatch):

