@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Makes weights/evaluator-lite2.safetensors from ../shared/data (about three hours on two cores).
-# Made by slightly earlier code: without mixed colours; in phases 1 and 2 the records, not the labels, of
-# a data set were drawn alike.
+# In phases 1 and 2 slightly earlier code drew the records, not the labels, of a data set alike.
 set -euo pipefail
 data=../shared/data
 prepared=${1:-prepared}

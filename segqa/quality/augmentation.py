@@ -39,8 +39,8 @@ def turn_box(box: Box, symmetry: tuple[int, bool], *, height: int, width: int) -
 def vary_picture(image: Image, rng: np.random.Generator) -> Image:
     """Return the picture as another scanner, lamp or export would have made it.
 
-    Gamma, contrast curves, inversion, other colours and loss of colour, blur, noise, low resolution, JPEG; each
-    with a chance of its own. Offset and gain need none: ψ removes them.
+    Gamma, contrast curves, inversion, colour casts and loss of colour, blur, noise, low resolution, JPEG; each with a
+    chance of its own. Offset and gain need none: ψ removes them.
     """
     values: NDArray[np.floating[Any]] = np.arange(256, dtype=np.float32) / 255
     if rng.uniform() < 0.6:
@@ -114,13 +114,7 @@ def _vary_colour(image: Image, rng: np.random.Generator) -> Image:
         return np.repeat(grey[..., None], 3, axis=2)
     if choice < 0.25:  # another order of channels
         return np.ascontiguousarray(image[..., rng.permutation(3)])
-    if choice < 0.35:  # a cast
+    if choice < 0.4:  # a cast
         gain = rng.uniform(0.7, 1.0, size=3).astype(np.float32)
         return (image * gain).astype(np.uint8)
-    coloured = bool((image[..., 0] != image[..., 2]).any())
-    if choice < 0.65 and coloured:  # another stain or lamp: each channel becomes a mixture of all
-        mixture = np.eye(3) * rng.uniform(0.3, 1) + rng.normal(0, 0.35, size=(3, 3))
-        mixed = image.astype(np.float32) @ mixture.T.astype(np.float32)
-        low, high = np.percentile(mixed, (0.5, 99.5))
-        return np.asarray(((mixed - low) * (255 / max(high - low, 1))).clip(0, 255)).astype(np.uint8)
     return image
