@@ -66,6 +66,7 @@ ARMS: dict[str, Arm] = {
     "default": Arm(lambda recipe: recipe),
     "no margin": Arm(_profile(margin=0.0, reach=0.0)),
     "no view of what leaks out": Arm(_profile(reach=0.25)),
+    "160 pixels": Arm(_profile(size=160)),
     "no belief map": Arm(_spec(compare=False)),
     "paper's psi, no belief map": Arm(_papers_psi),
     "no task models": Arm(
