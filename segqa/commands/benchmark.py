@@ -29,14 +29,14 @@ def benchmark(
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write figures (PNG and SVG) there.")] = None,
     level: Annotated[float, typer.Option(help="Level of each interval, 0..1.")] = 0.95,
-    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of whole cases.")] = 1000,
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of whole images and volumes.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:
     """Compare segmentation models by their mean predicted score, without any truth.
 
-    Intervals come from drawing whole cases with replacement. The table of models is the result; differences
+    Intervals come from drawing whole images and volumes with replacement. The table of models is the result; differences
     between models, and the agreement with the truth, follow in the format for people.
 
     For example:
@@ -52,6 +52,8 @@ def benchmark(
     frame = tables.read_scores(scores)
     if truth is not None:
         frame = agreement.join_truth(frame, tables.read_truth(truth))
+    if n_lost := frame.height - agreement.of_models(frame).height:
+        console.note(f"{n_lost} rows are files without partner: of no model, left out")
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
     hand_over(found.models, output=output, file_format=file_format, schema="segqa.benchmark", title="Predicted scores")
     if file_format == "table":

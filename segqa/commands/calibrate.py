@@ -22,13 +22,13 @@ def calibrate(
     truth: Annotated[Path, typer.Argument(help="Table that `segqa evaluate` wrote for the same masks.")],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("segqa/calibration.json"),
     groups: Annotated[
-        Path | None, typer.Option(help="groups.json: patient or volume of each case. [default: each case alone]")
+        Path | None, typer.Option(help="groups.json: patient of each case or volume. [default: each image or volume alone]")
     ] = None,
     level: Annotated[float, typer.Option(help="How often an interval shall hold the true Dice, 0..1.")] = 0.9,
 ) -> None:
     """Learn from cases with a reference how far scores of data like yours are off.
 
-    `segqa score --calibration` then gives these intervals. The cases of one group count as one.
+    `segqa score --calibration` then gives these intervals. The objects of one group count as one.
 
     For example:
 
@@ -64,20 +64,23 @@ def _fit(known: pl.DataFrame, names: list[str], level: float) -> Interval:
 
 
 def _group_names(cases: list[str], path: Path | None) -> list[str]:
-    """Return the group of each case, itself without a file."""
+    """Return the group of each case: without a file its volume, or itself."""
+    from segqa.data.layouts.dataset import group_of
+
     if path is None:
-        return cases
+        return [group_of(case) for case in cases]
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        lacking = sorted(set(cases) - set(known))
+        keys = [case if case in known else group_of(case) for case in cases]
+        lacking = sorted(set(keys) - set(known))
     except (OSError, ValueError, TypeError) as error:
         msg = f'{path}: not a readable groups.json ({error}); {{"case": "group", ...}} was expected'
         raise InputError(msg) from error
     if not isinstance(known, dict) or lacking:
         first = f", {len(lacking)} of the scores have none (first: {lacking[0]})" if lacking else ""
-        msg = f'{path}: a group for each case was expected, {{"case": "group", ...}}{first}'
+        msg = f'{path}: a group for each case or volume was expected, {{"case": "group", ...}}{first}'
         raise InputError(msg)
-    return [str(known[case]) for case in cases]
+    return [str(known[key]) for key in keys]
 
 
 def _weights_of(scores: Path) -> str | None:

@@ -47,6 +47,11 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     return joined
 
 
+def of_models(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that belong to a model; a file without partner has a row with neither model nor object."""
+    return frame.filter((pl.col("model").fill_null("") != "") | (pl.col("object").fill_null("") != ""))
+
+
 def defined_pairs(frame: pl.DataFrame) -> tuple[Floats, Floats]:
     """Return predicted and true Dice of the rows that have both, as arrays of shape `(n,)`."""
     both = frame.select("predicted_dice", "true_dice").fill_nan(None).drop_nulls()
@@ -78,7 +83,7 @@ def order_curve(frame: pl.DataFrame) -> pl.DataFrame:
         frame: Scores with `predicted_dice` and `true_dice` (`join_truth`).
     """
     rows = []
-    for model in sorted(frame["model"].unique().to_list()):
+    for model in sorted(of_models(frame)["model"].unique().to_list()):
         shares, numbers = beta_relative_accuracy(*defined_pairs(frame.filter(model=model)))
         for beta, share, number in zip(BETAS, shares.tolist(), numbers.tolist(), strict=True):
             rows.append((model, beta, None if math.isnan(share) else share, number))

@@ -1,8 +1,9 @@
 """Which segmentation model is better, from predicted scores alone (EvanySeg, section 3.6).
 
-Objects of one image resemble each other, so uncertainty comes from drawing whole cases with replacement. All
-models are drawn together, which makes their differences paired. Above `MAX_GROUPS` cases, the cases are first
-dealt at random into so many groups, and groups are drawn: the same interval for a fraction of the work.
+Objects of one image resemble each other, and so do the slices of one volume, so uncertainty comes from drawing whole
+images and volumes with replacement. All models are drawn together, which makes their differences paired. Above
+`MAX_GROUPS` of them, they are first dealt at random into so many groups, and groups are drawn: the same interval for a
+fraction of the work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from segqa.data.layouts.dataset import group_of
+from segqa.decisions.agreement import of_models
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ class Benchmark:
         models: One row per model, best first: `place`, `model`, `n` scored objects, `n_unscored`,
             `mean_predicted_dice` with its interval `mean_lower`, `mean_upper`, and `place_stability`: the share of
             draws in which the model kept its place.
-        differences: One row per pair of models: `better`, `other`, `n` objects scored for both, the mean paired
-            `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0.
+        differences: One row per pair of models: `better` and `other` on the `n` objects scored for both, the mean
+            paired `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0.
     """
 
     models: pl.DataFrame
@@ -42,10 +45,10 @@ class Benchmark:
 
 
 def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0) -> Benchmark:
-    """Compare models by mean predicted Dice, with percentile bootstrap intervals over cases.
+    """Compare models by mean predicted Dice, with percentile bootstrap intervals over images and volumes.
 
     Args:
-        scores: A table of scores.
+        scores: A table of scores; rows of no model (files without partner) do not count.
         level: Level of the intervals, above 0 and below 1; each interval holds by itself, not all at once.
         n_draws: Number of bootstrap draws.
         seed: Seed of the draws.
@@ -56,6 +59,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     Raises:
         InputError: The table is empty, or the level is out of range.
     """
+    scores = of_models(scores)
     if scores.is_empty():
         msg = "the table of scores has no row; score some masks first"
         raise InputError(msg)
@@ -63,8 +67,8 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         msg = f"level {level:g} is outside of 0..1"
         raise InputError(msg)
     rng = np.random.default_rng(seed)
-    models, values, cases = _matrix(scores)
-    groups, n_groups = _deal(cases, rng)
+    models, values, wholes = _matrix(scores)
+    groups, n_groups = _deal(wholes, rng)
     weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(np.float64)
     means, draws = _means(values, groups, weights)
     # By mean; a model without scores has none and comes last, equals go by name.
@@ -90,7 +94,7 @@ _DIFFERENCES = {
 
 
 def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]:
-    """Return models, scores of shape `(objects, models)` with `nan` for none, and the case index of each object."""
+    """Return models, scores of shape `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
     models = sorted(scores["model"].unique().to_list())
     objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
     cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")
@@ -98,16 +102,17 @@ def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]
     values = np.full((objects.height, len(models)), np.nan)
     dice = cells["predicted_dice"].cast(pl.Float64).fill_null(np.nan)
     values[cells["_object"].to_numpy(), columns.to_numpy()] = dice.to_numpy()
-    cases = objects["case"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    return models, values, cases
+    cases = objects["case"].unique().to_list()
+    wholes = objects["case"].replace_strict(cases, [group_of(case) for case in cases], return_dtype=pl.String)
+    return models, values, wholes.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
-def _deal(cases: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:
-    """Return the group of each object: its case, or one of `MAX_GROUPS` groups of cases."""
-    n_cases = int(cases.max()) + 1
-    if n_cases <= MAX_GROUPS:
-        return cases, n_cases
-    return rng.permutation(n_cases)[cases] % MAX_GROUPS, MAX_GROUPS
+def _deal(wholes: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:
+    """Return the group of each object: its image or volume, or one of `MAX_GROUPS` groups of them."""
+    n_wholes = int(wholes.max()) + 1
+    if n_wholes <= MAX_GROUPS:
+        return wholes, n_wholes
+    return rng.permutation(n_wholes)[wholes] % MAX_GROUPS, MAX_GROUPS
 
 
 def _means(values: Floats, groups: NDArray[np.int64], weights: Floats) -> tuple[Floats, Floats]:
@@ -155,6 +160,8 @@ def _difference(
 ) -> dict[str, object]:
     difference = (values[:, pair[0]] - values[:, pair[1]])[:, None]
     mean, draws = _means(difference, groups, weights)
+    if mean[0] < 0:  # on the objects that both have a score of, the order may differ from that of their own means
+        pair, mean, draws = pair[::-1], -mean, -draws
     lower, upper = _interval(draws[:, 0], tail)
     return {
         "better": models[pair[0]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from segqa.decisions.agreement import of_models
 from segqa.errors import InputError
 
 OBJECT = ("case", "object", "label")
@@ -63,6 +64,7 @@ def selection_table(frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: There are fewer than two models.
     """
+    frame = of_models(frame)
     models = sorted(frame["model"].unique().to_list())
     if len(models) < 2:
         msg = f"a choice needs two models or more; the table has {len(models)}: {', '.join(models)}"

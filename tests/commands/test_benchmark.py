@@ -25,6 +25,14 @@ def test_models_are_printed_best_first(run, tables):
     assert [row["model"] for row in json.loads(result.stdout)["rows"]] == ["good", "bad"]
 
 
+def test_files_without_partner_are_counted_and_no_model(run, tables):
+    with tables[0].open("a") as file:
+        file.write("x.png,,,,\n")
+    result = run("benchmark", tables[0], "--format", "json")
+    assert [row["model"] for row in json.loads(result.stdout)["rows"]] == ["good", "bad"]
+    assert "1 rows are files without partner: of no model, left out" in result.stderr
+
+
 def test_people_see_the_differences_too(run, tables):
     result = run("benchmark", tables[0])
     assert result.exit_code == 0

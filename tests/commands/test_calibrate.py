@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -40,6 +41,16 @@ def test_cases_of_one_group_count_as_one(run, tables):
     result = run("calibrate", "scores.csv", "truth.csv", "--groups", "groups.json", "--out", "mine.json")
     assert "40 objects of 10 groups" in result.stdout
     assert json.loads((tables / "mine.json").read_text())["intervals"]["dice"]["n_groups"] == 10
+
+
+def test_slices_of_one_volume_count_as_one_and_a_volume_may_have_a_group(run, tables):
+    for name in ("scores.csv", "truth.csv"):
+        text = (tables / name).read_text()
+        (tables / name).write_text(re.sub(r"^c(\d\d)", lambda found: f"v{int(found[1]) % 10}:0{found[1]}", text, flags=re.M))
+    assert "40 objects of 10 groups" in run("calibrate", "scores.csv", "truth.csv").stdout
+    (tables / "groups.json").write_text(json.dumps({f"v{i}": f"p{i // 2}" for i in range(10)}))
+    result = run("calibrate", "scores.csv", "truth.csv", "--groups", "groups.json", "--level", "0.8")
+    assert "40 objects of 5 groups" in result.stdout
 
 
 def test_rows_without_a_score_or_a_truth_are_left_out_and_counted(run, tables):

@@ -48,6 +48,45 @@ def test_objects_of_one_case_do_not_count_as_independent():
     assert width > 2 * independent
 
 
+def slices(n_volumes=8, n_slices=40, seed=0) -> pl.DataFrame:
+    """Two equal models whose difference varies from volume to volume, not from slice to slice."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for volume in range(n_volumes):
+        difference = rng.normal(0, 0.05)
+        for number in range(n_slices):
+            rows += [
+                (f"v{volume}:{number:03d}", "1", "1", model, 0.7 + sign * difference / 2 + rng.normal(0, 0.01))
+                for model, sign in (("a", 1), ("b", -1))
+            ]
+    return pl.DataFrame(rows, schema=["case", "object", "label", "model", "predicted_dice"], orient="row")
+
+
+def test_slices_of_one_volume_do_not_count_as_independent():
+    called_real = [benchmark(slices(seed=seed), n_draws=300).differences["real"][0] for seed in range(30)]
+    assert sum(called_real) <= 8  # 24 of 30 when slices were drawn
+
+
+def test_a_pair_is_ordered_by_the_objects_that_both_have_scores_of():
+    frame = scores(shifts=[("a", -0.05), ("b", 0.0)])
+    only_easy = pl.col("predicted_dice").mean().over("case") > 0.55
+    frame = frame.with_columns(
+        predicted_dice=pl.when((pl.col("model") == "a") & ~only_easy).then(None).otherwise("predicted_dice")
+    )
+    result = benchmark(frame)
+    assert result.models["model"].to_list() == ["a", "b"]
+    pair = result.differences.row(0, named=True)
+    assert (pair["better"], pair["other"], pair["real"]) == ("b", "a", True)
+    assert pair["difference"] == pytest.approx(0.05, abs=0.02)
+    assert 0 < pair["lower"] < pair["difference"] < pair["upper"]
+
+
+def test_a_file_without_partner_is_no_model():
+    lost = pl.DataFrame({"case": ["x.png"], "object": [""], "label": [""], "model": [""]})
+    result = benchmark(pl.concat([scores(), lost], how="diagonal"))
+    assert result.models.equals(benchmark(scores()).models)
+
+
 def test_a_real_difference_is_told_from_chance():
     table = benchmark(scores()).differences
     found = {frozenset((row["better"], row["other"])): row for row in table.to_dicts()}
