@@ -94,7 +94,7 @@ _DIFFERENCES = {
 
 
 def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]:
-    """Return models, scores of shape `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
+    """Return models, scores `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
     models = sorted(scores["model"].unique().to_list())
     objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
     cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")

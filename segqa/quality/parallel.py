@@ -50,6 +50,13 @@ def average_gradients(parameters: Iterable[torch.Tensor]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+def add_up(counts: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over the processes."""
+    if place()[1] > 1:
+        distributed.all_reduce(counts)
+    return counts
+
+
 def decided_by_first(*, decision: bool) -> bool:
     """Return what the first process decided."""
     if place()[1] == 1:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
+import torch
 
 from segqa.errors import InputError
 from segqa.quality.network import NetworkSpec
-from segqa.quality.preprocessing import EVANYSEG, SEGQA
+from segqa.quality.preprocessing import BELIEF_STRIDE, EVANYSEG, SEGQA
 from segqa.quality.sampling import Mixture
 from segqa.quality.training import Plan
 
@@ -37,10 +38,10 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         name: `segqa`, or `evanyseg` for the paper's: its ψ, plain MSE, masks of exact prompts as they are.
         backbone: Any timm backbone; one without stages of falling resolution is used without a belief map.
         heads: Metrics to predict, `dice` first.
-        size: Side of the input in pixels; the profile's own when `None`.
+        size: Side of the input in pixels; when `None` the backbone's, if it takes one size only, or the profile's own.
 
     Raises:
-        InputError: Unknown heads or backbone, or a size that the network cannot halve five times.
+        InputError: Unknown heads or backbone, or a size that the network does not take.
     """
     if not timm.is_model(backbone):
         near = ", ".join(timm.list_models(f"*{backbone.split('_')[0]}*")[:5]) or "none has such a name"
@@ -49,14 +50,33 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
     if not heads or heads[0] != "dice" or not set(heads) <= set(HEADS) or len(set(heads)) != len(heads):
         msg = f"--heads {','.join(heads)}: dice, or dice,hd95 was expected"
         raise InputError(msg)
+    only = _only_size(backbone)
+    if only is not None and size not in (None, only):
+        msg = f"--size {size}: {backbone} takes inputs of {only} pixels only; leave the option out"
+        raise InputError(msg)
+    size = only or size
     if name == "evanyseg":
         profile = EVANYSEG if size is None else replace(EVANYSEG, size=size)
         spec = NetworkSpec(profile, backbone=backbone, heads=tuple(heads), compare=False)
         losses = {"ranking_weight": 0.0, "belief_weight": 0.0, "balance": False}
         return Recipe(spec, Mixture(exact_box_only=True, vary=False), losses)
     profile = SEGQA if size is None else replace(SEGQA, size=size)
-    if profile.size % 32:
+    compare = _halves_by_stages(backbone)
+    if compare and profile.size % 32:
         msg = f"--size {profile.size}: a multiple of 32 was expected, the network halves its input five times"
         raise InputError(msg)
-    compare = not backbone.startswith(("vit_", "deit", "eva", "beit"))
     return Recipe(NetworkSpec(profile, backbone=backbone, heads=tuple(heads), compare=compare), Mixture(), {})
+
+
+def _only_size(backbone: str) -> int | None:
+    """Return the side of the only input that a backbone takes; most transformers know their positions by number."""
+    about = timm.get_pretrained_cfg(backbone)
+    return about.input_size[1] if about is not None and about.fixed_input_size else None
+
+
+def _halves_by_stages(backbone: str) -> bool:
+    """Return whether a backbone has features at a quarter of the input's resolution, and at halves from there on."""
+    with torch.device("meta"):  # its shape alone, no weights
+        stages = getattr(timm.create_model(backbone, pretrained=False), "feature_info", [])
+    reductions = [stage["reduction"] for stage in stages if stage["reduction"] >= BELIEF_STRIDE]
+    return len(reductions) > 1 and reductions == [BELIEF_STRIDE * 2**i for i in range(len(reductions))]

@@ -23,7 +23,7 @@ from segqa.agreement import mae, pearson
 from segqa.errors import InputError
 from segqa.quality.losses import overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork
-from segqa.quality.parallel import average_gradients, decided_by_first, local_device, place
+from segqa.quality.parallel import add_up, average_gradients, decided_by_first, local_device, place
 from segqa.quality.records import Record
 from segqa.quality.sampling import Example, Mixture, Sampler
 from segqa.quality.starting import STARTS, start_backbone
@@ -123,6 +123,9 @@ class Trainer:
         if plan.batch_size % self.n_processes:
             msg = f"--batch-size {plan.batch_size}: a multiple of the {self.n_processes} processes was expected"
             raise InputError(msg)
+        if plan.examples < plan.batch_size:
+            msg = f"--examples {plan.examples}: one batch of {plan.batch_size} or more was expected (--batch-size)"
+            raise InputError(msg)
         self.device = local_device(torch.device(plan.device))
         network = QualityNetwork(spec)
         if initial is not None:
@@ -200,7 +203,7 @@ class Trainer:
         targets, truth = targets.to(self.device), truth.to(self.device)
         self.network.train()
         # Dropout depends on the step and the process only, so a resumed training goes on exactly.
-        torch.manual_seed((self.plan.seed << 40) + (self.done << 8) + self.rank)
+        torch.manual_seed(((self.plan.seed << 40) + (self.done << 8) + self.rank) % 2**63)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
             output = self.network(inputs)
         loss = self._loss(output, targets, truth)
@@ -234,7 +237,8 @@ class Trainer:
     def _weights(self, dice: torch.Tensor) -> torch.Tensor:
         """Return weights that make rare tenths of the Dice range count more, from a running histogram."""
         bins = (dice * DICE_BINS).long().clamp(0, DICE_BINS - 1).cpu()
-        self.histogram = 0.995 * self.histogram + torch.bincount(bins, minlength=DICE_BINS)
+        # One histogram for all processes: the first one's state is all that is kept.
+        self.histogram = 0.995 * self.histogram + add_up(torch.bincount(bins, minlength=DICE_BINS))
         share = self.histogram / self.histogram.sum()
         weights = (1 / (DICE_BINS * share)).clamp(0.4, 3.0)[bins]
         return (weights / weights.mean()).to(dice.device)

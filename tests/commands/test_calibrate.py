@@ -45,8 +45,8 @@ def test_cases_of_one_group_count_as_one(run, tables):
 
 def test_slices_of_one_volume_count_as_one_and_a_volume_may_have_a_group(run, tables):
     for name in ("scores.csv", "truth.csv"):
-        text = (tables / name).read_text()
-        (tables / name).write_text(re.sub(r"^c(\d\d)", lambda found: f"v{int(found[1]) % 10}:0{found[1]}", text, flags=re.M))
+        text = re.sub(r"(?m)^c(\d)(\d)", r"v\2:0\1", (tables / name).read_text())
+        (tables / name).write_text(text)
     assert "40 objects of 10 groups" in run("calibrate", "scores.csv", "truth.csv").stdout
     (tables / "groups.json").write_text(json.dumps({f"v{i}": f"p{i // 2}" for i in range(10)}))
     result = run("calibrate", "scores.csv", "truth.csv", "--groups", "groups.json", "--level", "0.8")

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from segqa.quality.checkpoints import read_info
 
 AVERAGE = """
 import torch
-from segqa.quality.parallel import average_gradients, decided_by_first, join, place
+from segqa.quality.parallel import add_up, average_gradients, decided_by_first, join, place
 
 rank = join()
 assert place() == (rank, 2)
@@ -23,8 +24,38 @@ average_gradients([a, b, unused])
 assert torch.equal(a.grad, torch.full((2, 3), 1.5)), a.grad
 assert torch.equal(b.grad, torch.arange(4) * 2.0), b.grad
 assert unused.grad is None
+assert torch.equal(add_up(torch.tensor([rank + 1, 0])), torch.tensor([3, 0]))
 assert decided_by_first(decision=rank == 0)
 assert not decided_by_first(decision=rank == 1)
+print("passed")
+"""
+
+
+RESUME = """
+import torch
+from dataclasses import replace
+from pathlib import Path
+from test_training import PLAN, make_trainer, phantom_record, weights_of
+from segqa.quality.parallel import join
+
+rank = join()
+records = [phantom_record(seed) for seed in range(4)]
+plan, state = replace(PLAN, examples=48, batch_size=8), Path("state")
+whole = make_trainer(records, plan)
+list(whole.run(report_every=16))
+stopped = make_trainer(records, plan)
+run = stopped.run(report_every=16)
+next(run)
+if rank == 0:
+    stopped.save_state(state)
+torch.distributed.barrier()
+run.close()
+resumed = make_trainer(records, plan)
+resumed.load_state(state)
+list(resumed.run(report_every=16))
+assert resumed.done == 48
+if rank == 0:
+    assert all(torch.equal(tensor, weights_of(resumed)[name]) for name, tensor in weights_of(whole).items())
 print("passed")
 """
 
@@ -32,7 +63,7 @@ print("passed")
 def in_two_processes(*call, cwd):
     """Run a script or module as two processes that know each other."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.run([*start, *map(str, call)], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -45,7 +76,15 @@ def test_gradients_are_averaged_and_the_first_process_decides(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network_and_go_on_exactly(prepared, tmp_path):
+def test_a_training_of_two_processes_goes_on_exactly(tmp_path):
+    (tmp_path / "resume.py").write_text(RESUME)
+    result = in_two_processes("resume.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("passed") == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_the_same_each_time(prepared, tmp_path):
     options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 4, "--workers", 0, "--device", "cpu")
     call = ("-m", "segqa", "train", prepared, "--examples", 32, *options)
     whole = in_two_processes(*call, "--out", tmp_path / "whole.safetensors", cwd=tmp_path)

@@ -116,6 +116,17 @@ def test_the_same_seed_trains_the_same_network(records):
     assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
 
 
+def test_a_date_is_a_seed(records):
+    trainer = make_trainer(records, replace(PLAN, examples=16, seed=20261126))
+    list(trainer.run())
+    assert trainer.done == 16
+
+
+def test_fewer_examples_than_a_batch_are_refused(records):
+    with pytest.raises(InputError, match=f"--examples 3: one batch of {PLAN.batch_size} or more"):
+        make_trainer(records, replace(PLAN, examples=3))
+
+
 def test_the_rate_rises_then_falls_as_a_cosine(records):
     trainer = make_trainer(records, replace(PLAN, examples=1000, warm_up=0.1, learning_rate=1.0))
     rates = []
