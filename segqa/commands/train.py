@@ -24,7 +24,9 @@ def train(
     heads: Annotated[str, typer.Option(help="What to predict: dice, or dice,hd95.")] = "dice",
     size: Annotated[int | None, typer.Option(help="Side of the input, in pixels. [default: the recipe's]")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Examples shown in all.")] = 100_000,
-    stop_after: Annotated[int | None, typer.Option(min=1, help="End after so many, in mid-schedule.")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, help="Pause after so many, in mid-schedule; --resume goes on.")
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=2, help="Examples an update; small ones learn more from as many.")
     ] = 16,

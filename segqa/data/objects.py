@@ -7,8 +7,8 @@ segmentation model missed; its mask is empty.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +50,19 @@ def find_objects(
     objects: Splitting = "labels",
     label_names: Mapping[int, str] | None = None,
 ) -> list[ObjectMask]:
-    """Return the objects of a label map, each with its mask and its box.
+    """Return the objects of a label map as a list; otherwise as `iter_objects`."""
+    return list(iter_objects(label_map, boxes=boxes, labels=labels, objects=objects, label_names=label_names))
+
+
+def iter_objects(
+    label_map: LabelMap,
+    *,
+    boxes: tuple[PromptBox, ...] = (),
+    labels: Sequence[int] | None = None,
+    objects: Splitting = "labels",
+    label_names: Mapping[int, str] | None = None,
+) -> Iterator[ObjectMask]:
+    """Yield the objects of a label map, each with its mask and its box, one at a time: there may be thousands.
 
     A box with a label (a number, or a name of `label_names`) belongs to that label; any other box counts as
     unlabelled. Within one label the boxes are the objects: each component of the label goes to the box that
@@ -66,7 +78,7 @@ def find_objects(
         objects: Whether a label without boxes is one object or one for each component.
         label_names: Names by label, shown in place of the numbers.
 
-    Returns:
+    Yields:
         Objects in order of label, then of box or of component (from the top left); boxes without an object
         come last. They are numbered within their label, so that a label that one model missed does not shift the
         numbers of the others. An empty mask without boxes gives one empty object.
@@ -78,16 +90,17 @@ def find_objects(
     sole = (chosen if len(chosen) == 1 else without)[:1] if len(without) <= 1 else []
     free = [box.box for box, label in zip(boxes, meant, strict=True) if label is None]
     matched = _match_free(label_map, without, free, objects) if not sole else _Matched({}, [])
-    found: list[ObjectMask] = []
+    count: Counter[str] = Counter()
     for label in chosen:
+        name = names.get(label, str(label))
         own = [
             box.box for box, its in zip(boxes, meant, strict=True) if its == label or (its is None and sole == [label])
         ]
-        regions = matched.regions.get(label) or _share_label(label_map == label, own, objects)
-        found += [ObjectMask("", names.get(label, str(label)), mask, box) for mask, box in regions]
-    empty = np.zeros(label_map.shape, bool)
-    found += [ObjectMask("", UNKNOWN_LABEL, empty, box) for box in ([] if sole else matched.missed)]
-    return _numbered(found)
+        for mask, box in matched.regions.get(label) or _share_label(label_map == label, own, objects):
+            count[name] += 1
+            yield ObjectMask(str(count[name]), name, mask, box)
+    for number, box in enumerate(matched.missed, start=count[UNKNOWN_LABEL] + 1):
+        yield ObjectMask(str(number), UNKNOWN_LABEL, np.zeros(label_map.shape, bool), box)
 
 
 def object_remarks(found: ObjectMask) -> list[str]:
@@ -118,15 +131,6 @@ def _meant_label(prompt: PromptBox, names: Mapping[int, str]) -> int | None:
             return number
     text = prompt.label.strip()
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _numbered(found: Sequence[ObjectMask]) -> list[ObjectMask]:
-    count: Counter[str] = Counter()
-    numbered = []
-    for one in found:
-        count[one.label] += 1
-        numbered.append(replace(one, object=str(count[one.label])))
-    return numbered
 
 
 def _present_labels(label_map: LabelMap) -> set[int]:
@@ -166,18 +170,22 @@ def _match_free(label_map: LabelMap, labels: Sequence[int], boxes: Sequence[Box]
     return _Matched(found, [boxes[index] for index in missed])
 
 
-def _share_label(mask: Mask, boxes: Sequence[Box], objects: Splitting) -> list[_Region]:
-    """Return the objects of one label: its boxes with their components, or itself, whole or split."""
+def _share_label(mask: Mask, boxes: Sequence[Box], objects: Splitting) -> Iterator[_Region]:
+    """Yield the objects of one label: its boxes with their components, or itself, whole or split."""
     if len(boxes) == 1 or (not boxes and objects == "labels"):
-        return [(mask, boxes[0] if boxes else None)]
+        yield mask, boxes[0] if boxes else None
+        return
     components, count = ndimage.label(mask, _EIGHT_CONNECTED)
     if not boxes:
-        return [(components == number, None) for number in range(1, count + 1)] or [(mask, None)]
+        yield from ((components == number, None) for number in range(1, count + 1))
+        if not count:
+            yield mask, None
+        return
     owner = np.full(count + 1, -1)
     if count:
         owner[1:] = _owners(components, count, boxes)
     owned = owner[components]
-    return [(owned == index, box) for index, box in enumerate(boxes)]
+    yield from ((owned == index, box) for index, box in enumerate(boxes))
 
 
 def _owners(components: NDArray[Any], count: int, boxes: Sequence[Box]) -> NDArray[np.int64]:

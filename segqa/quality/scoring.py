@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
 from segqa.data.cases import LoadedCase, read_case
-from segqa.data.objects import Splitting, find_objects, object_remarks
+from segqa.data.objects import Splitting, iter_objects, object_remarks
 from segqa.data.types import Case, Image, ObjectMask
 from segqa.errors import InputError
 from segqa.quality.calibration import Calibration, read_calibration
@@ -139,11 +140,21 @@ def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
 
 
 def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: Reading) -> list[Row]:
-    image = loaded.image.pixels
-    found: list[tuple[str, ObjectMask, list[str]]] = []
-    for model, label_map in loaded.masks.items():
-        objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
-        found.extend((model, one, loaded.image.warnings + label_map.warnings) for one in objects)
+    found = (
+        (model, one, loaded.image.warnings + label_map.warnings)
+        for model, label_map in loaded.masks.items()
+        for one in iter_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
+    )
+    rows: list[Row] = []
+    while some := list(islice(found, INPUTS_AT_ONCE)):
+        rows += _score_some(name, loaded.image.pixels, some, evaluator)
+    return rows
+
+
+def _score_some(
+    name: str, image: Image, found: Sequence[tuple[str, ObjectMask, list[str]]], evaluator: Evaluator
+) -> list[Row]:
+    """Return the rows of some objects with their models and remarks."""
     inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
     scores, embeddings = evaluator.look(inputs)
     doubts = doubt_columns(scores, embeddings, evaluator)

@@ -368,12 +368,12 @@ def train_to_file(
 
     Args:
         trainer: With its data.
-        out: The weights file; the state is `NAME.state` beside it and is removed at the end.
+        out: The weights file; the state is `NAME.state` beside it and is removed at the end of the plan.
         recipe: Name, for the card.
         counts: Records by data set, for the card.
         licence: Of the weights, for the card.
         resume: Go on from the state, if there is one.
-        stop_after: End after so many examples, in the middle of the plan's schedule.
+        stop_after: End after so many examples, in the middle of the plan's schedule; the state stays, to go on from.
 
     Raises:
         InputError: The state is of another plan.
@@ -401,4 +401,6 @@ def train_to_file(
         "curve": trainer.curve,
     }
     trainer.save_weights(out, card)
-    state.unlink(missing_ok=True)
+    paused = stop_after is not None and stop_after - trainer.done < trainer.plan.batch_size
+    if not paused or trainer.plan.examples - trainer.done < trainer.plan.batch_size:
+        state.unlink(missing_ok=True)

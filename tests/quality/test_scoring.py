@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -182,6 +183,21 @@ def test_a_crowded_case_is_judged_in_bounded_batches(tmp_path):
     evaluator = make_evaluator(tmp_path)
     assert len(rows_of(one_case(tmp_path, np.zeros((100, 200), np.uint8), mask), evaluator)) == 40
     assert evaluator.runner.sizes == [INPUTS_AT_ONCE, INPUTS_AT_ONCE, 40 - 2 * INPUTS_AT_ONCE]
+
+
+def test_the_masks_of_a_crowded_case_are_not_kept(tmp_path):
+    mask = np.zeros((1024, 1024), bool)
+    mask[::32, ::16] = True  # 2,048 objects: their masks together take 2 GiB
+    write_mask(tmp_path / "masks" / "c.png", mask)
+    PillowImage.new("L", (1024, 1024), 9).save(tmp_path / "c.png")
+    (case,) = find_cases(tmp_path / "c.png", tmp_path / "masks" / "c.png")
+    evaluator, reading = make_evaluator(tmp_path), Reading(objects="components")
+    tracemalloc.start()
+    rows = score_case(case, evaluator, reading)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == 2048
+    assert peak < 2**27
 
 
 def test_a_broken_mask_stops_the_run_or_costs_its_own_model_only(demo, tmp_path):

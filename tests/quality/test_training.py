@@ -348,6 +348,19 @@ def test_a_killed_training_leaves_its_state_to_resume_from(records, tmp_path):
     assert resumed.done == 16
 
 
+def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path):
+    plan = replace(PLAN, examples=32)
+    whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    list(train_to_file(make_trainer(records, plan), whole, recipe="segqa", counts={}))
+    paused = list(train_to_file(make_trainer(records, plan), parted, recipe="segqa", counts={}, stop_after=16))
+    assert paused[-1].examples == 16
+    assert read_info(parted).card["examples"] == 16
+    list(train_to_file(make_trainer(records, plan), parted, recipe="segqa", counts={}, resume=True))
+    assert not parted.with_suffix(".state").exists()
+    expected = load_network(whole).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_network(parted).state_dict().items())
+
+
 def test_initial_weights_are_taken_over(records, tiny_weights):
     trainer = make_trainer(records, initial=tiny_weights)
     expected = load_network(tiny_weights).state_dict()
