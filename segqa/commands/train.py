@@ -15,8 +15,11 @@ def train(
     prepared: Annotated[list[Path], typer.Argument(help="Folders of `segqa prepare`.", exists=True)],
     out: Annotated[Path, typer.Option(help="Weights file to write: NAME.safetensors.")],
     recipe: Annotated[
-        Literal["segqa", "evanyseg"],
-        typer.Option(help="segqa: the shipped weights'. evanyseg: the paper's ψ, loss and exact-box masks only."),
+        Literal["segqa", "corruptions", "evanyseg"],
+        typer.Option(
+            help="segqa: the default. corruptions: no masks of segmenters, corrupted references only. "
+            "evanyseg: the paper's ψ, loss and exact-box masks only."
+        ),
     ] = "segqa",
     backbone: Annotated[
         str, typer.Option(help="Any timm backbone; tf_efficientnet_lite2 is the shipped weights'.")

@@ -9,6 +9,7 @@ import typer
 
 from segqa import console
 from segqa import weights as registry
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 
 app = typer.Typer(
@@ -101,6 +102,45 @@ def import_file(
     if notice:
         console.warn(notice)
     console.result(str(written))
+
+
+@app.command()
+def average(
+    files: Annotated[list[Path], typer.Argument(help="Weights files of `segqa train` that went on from one start.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write: NAME.safetensors.")],
+    shares: Annotated[str | None, typer.Option(help="One number a file, as 0.7,0.3. [default: equal]")] = None,
+) -> None:
+    """Write the mean of trained networks, which often judges better than each; calibrate it afterwards.
+
+    Example: segqa weights average first.safetensors second.safetensors --out mean.safetensors
+    """
+    from segqa.runtime import require_torch
+
+    require_torch("segqa weights average", extra="train")
+    if out.suffix != ".safetensors":
+        msg = f"--out {out}: a name that ends in .safetensors was expected"
+        raise InputError(msg)
+    from segqa.quality.averaging import average_weights
+    from segqa.quality.cards import render_card
+    from segqa.quality.checkpoints import read_info
+
+    average_weights(files, out, parse_shares(shares))
+    page = render_card(read_info(out))
+    write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))
+    console.result(f"{out}, its graph ({out.with_suffix('.onnx').name}) and card ({out.stem}.md) written")
+
+
+def parse_shares(text: str | None) -> list[float] | None:
+    """Return the numbers of `--shares`.
+
+    Raises:
+        InputError: Something is no number.
+    """
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"--shares {text}: numbers with commas between them were expected, as 0.7,0.3"
+        raise InputError(msg) from None
 
 
 def _is_here(name: str) -> bool:

@@ -22,10 +22,12 @@ def render_card(info: CheckpointInfo) -> str:
         "examples": card["examples"],
         "licence": card["licence"],
     }
+    origin = [(one["file"], one["share"], one["sha256"]) for one in card.get("average_of", [])]
     checks = [point for point in card["curve"] if "pearson" in point]
     parts = [
         f"# {info.path.stem}",
         _list(about),
+        *([f"## Mean of\n\n{_table(('file', 'share', 'SHA-256'), origin)}"] if origin else []),
         f"## Training data\n\n{_table(('data set', 'records'), list(card['records'].items()))}",
         f"## Plan\n\n{_list(card['plan'])}",
         f"## Shares of masks and looks\n\n{_list(card['mixture'])}",

@@ -35,7 +35,8 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
     """Return a recipe.
 
     Args:
-        name: `segqa`, or `evanyseg` for the paper's: its ψ, plain MSE, masks of exact prompts as they are.
+        name: `segqa`; `corruptions`, the same without any masks of segmenters; or `evanyseg` for the paper's: its ψ,
+            plain MSE, masks of exact prompts as they are.
         backbone: Any timm backbone; one without stages of falling resolution is used without a belief map.
         heads: Metrics to predict, `dice` first.
         size: Side of the input in pixels; when `None` the backbone's, if it takes one size only, or the profile's own.
@@ -61,11 +62,12 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         losses = {"ranking_weight": 0.0, "belief_weight": 0.0, "balance": False}
         return Recipe(spec, Mixture(exact_box_only=True, vary=False), losses)
     profile = SEGQA if size is None else replace(SEGQA, size=size)
+    mixture = Mixture(predictions=0.0, spoilt_predictions=0.0, wrong=0.0) if name == "corruptions" else Mixture()
     compare = _halves_by_stages(backbone)
     if compare and profile.size % 32:
         msg = f"--size {profile.size}: a multiple of 32 was expected, the network halves its input five times"
         raise InputError(msg)
-    return Recipe(NetworkSpec(profile, backbone=backbone, heads=tuple(heads), compare=compare), Mixture(), {})
+    return Recipe(NetworkSpec(profile, backbone=backbone, heads=tuple(heads), compare=compare), mixture, {})
 
 
 def _only_size(backbone: str) -> int | None:

@@ -1,5 +1,7 @@
 """Which networks a recipe makes of timm's backbones."""
 
+from dataclasses import asdict
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -41,6 +43,13 @@ def test_the_papers_recipe_has_the_papers_size(backbone):
 def test_a_size_that_a_transformer_does_not_take_is_refused(recipe):
     with pytest.raises(InputError, match="--size 192: vit_base_patch16_224 takes inputs of 224 pixels only"):
         make_recipe(recipe, backbone="vit_base_patch16_224", heads=("dice",), size=192)
+
+
+def test_corruptions_are_the_default_but_for_the_masks_of_segmenters():
+    default, other = (make_recipe(name, backbone="resnet10t", heads=("dice",)) for name in ("segqa", "corruptions"))
+    assert (other.spec, other.losses) == (default.spec, default.losses)
+    changed = {"predictions": 0.0, "spoilt_predictions": 0.0, "wrong": 0.0}
+    assert asdict(other.mixture) == asdict(default.mixture) | changed
 
 
 def test_a_size_that_cannot_be_halved_is_refused():
