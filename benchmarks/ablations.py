@@ -82,7 +82,7 @@ ARMS: dict[str, Arm] = {
     "segmenter's masks only": Arm(
         _mixture(predictions=0.8, spoilt_predictions=0.0, wrong=0.2, swapped=0.0, empty=0.0, whole_box=0.0)
     ),
-    "no segmenter's masks": Arm(lambda recipe: recipe, recipe="corruptions"),
+    "no segmenter's masks": Arm(_mixture(predictions=0.0, spoilt_predictions=0.0, wrong=0.0)),
     "paper's recipe": Arm(lambda recipe: recipe, recipe="evanyseg"),
     "lite2": Arm(lambda recipe: recipe, backbone="tf_efficientnet_lite2"),
     "TinyViT": Arm(lambda recipe: recipe, backbone="tiny_vit_5m_224"),

@@ -17,7 +17,7 @@ def train(
     recipe: Annotated[
         Literal["segqa", "corruptions", "evanyseg"],
         typer.Option(
-            help="segqa: the default. corruptions: no masks of segmenters, corrupted references only. "
+            help="segqa: the default. corruptions: corrupted references, and masks of wrong boxes. "
             "evanyseg: the paper's ψ, loss and exact-box masks only."
         ),
     ] = "segqa",

@@ -35,7 +35,7 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
     """Return a recipe.
 
     Args:
-        name: `segqa`; `corruptions`, the same without any masks of segmenters; or `evanyseg` for the paper's: its ψ,
+        name: `segqa`; `corruptions`, the same without masks of segmenters, but for those of wrong boxes; or `evanyseg` for the paper's: its ψ,
             plain MSE, masks of exact prompts as they are.
         backbone: Any timm backbone; one without stages of falling resolution is used without a belief map.
         heads: Metrics to predict, `dice` first.
@@ -62,7 +62,7 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         losses = {"ranking_weight": 0.0, "belief_weight": 0.0, "balance": False}
         return Recipe(spec, Mixture(exact_box_only=True, vary=False), losses)
     profile = SEGQA if size is None else replace(SEGQA, size=size)
-    mixture = Mixture(predictions=0.0, spoilt_predictions=0.0, wrong=0.0) if name == "corruptions" else Mixture()
+    mixture = Mixture(predictions=0.0, spoilt_predictions=0.0) if name == "corruptions" else Mixture()
     compare = _halves_by_stages(backbone)
     if compare and profile.size % 32:
         msg = f"--size {profile.size}: a multiple of 32 was expected, the network halves its input five times"

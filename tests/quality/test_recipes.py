@@ -48,7 +48,7 @@ def test_a_size_that_a_transformer_does_not_take_is_refused(recipe):
 def test_corruptions_are_the_default_but_for_the_masks_of_segmenters():
     default, other = (make_recipe(name, backbone="resnet10t", heads=("dice",)) for name in ("segqa", "corruptions"))
     assert (other.spec, other.losses) == (default.spec, default.losses)
-    changed = {"predictions": 0.0, "spoilt_predictions": 0.0, "wrong": 0.0}
+    changed = {"predictions": 0.0, "spoilt_predictions": 0.0}
     assert asdict(other.mixture) == asdict(default.mixture) | changed
 
 
