@@ -35,8 +35,8 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
     """Return a recipe.
 
     Args:
-        name: `segqa`; `corruptions`, the same without masks of segmenters, but for those of wrong boxes; or `evanyseg` for
-            the paper's: its ψ, plain MSE, masks of exact prompts as they are.
+        name: `segqa`; `corruptions`, the same without masks of segmenters, but for those of wrong boxes; or
+            `evanyseg` for the paper's: its ψ, plain MSE, masks of exact prompts as they are.
         backbone: Any timm backbone; one without stages of falling resolution is used without a belief map.
         heads: Metrics to predict, `dice` first.
         size: Side of the input in pixels; when `None` the backbone's, if it takes one size only, or the profile's own.
