@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.errors import InputError
+from segqa.commands.trained import check_weights_name, hand_over_weights
 
 
 def train(
@@ -58,12 +58,7 @@ def train(
     from segqa.runtime import require_torch
 
     require_torch("segqa train", extra="train")
-    if out.suffix != ".safetensors":
-        msg = f"--out {out}: a name that ends in .safetensors was expected"
-        raise InputError(msg)
-    from segqa.data.files import write_whole
-    from segqa.quality.cards import render_card
-    from segqa.quality.checkpoints import read_info
+    check_weights_name(out)
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
@@ -92,6 +87,4 @@ def train(
     for progress in steps:
         console.note(progress.line(plan.examples))
     if trainer.rank == 0:
-        page = render_card(read_info(out))
-        write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))
-        console.result(f"{out}, its graph ({out.with_suffix('.onnx').name}) and card ({out.stem}.md) written")
+        hand_over_weights(out)

@@ -9,7 +9,7 @@ import typer
 
 from segqa import console
 from segqa import weights as registry
-from segqa.data.files import write_whole
+from segqa.commands.trained import check_weights_name, hand_over_weights
 from segqa.errors import InputError
 
 app = typer.Typer(
@@ -117,20 +117,14 @@ def average(
     from segqa.runtime import require_torch
 
     require_torch("segqa weights average", extra="train")
-    if out.suffix != ".safetensors":
-        msg = f"--out {out}: a name that ends in .safetensors was expected"
-        raise InputError(msg)
+    check_weights_name(out)
     from segqa.quality.averaging import average_weights
-    from segqa.quality.cards import render_card
-    from segqa.quality.checkpoints import read_info
 
-    average_weights(files, out, parse_shares(shares))
-    page = render_card(read_info(out))
-    write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))
-    console.result(f"{out}, its graph ({out.with_suffix('.onnx').name}) and card ({out.stem}.md) written")
+    average_weights(files, out, _parse_shares(shares))
+    hand_over_weights(out)
 
 
-def parse_shares(text: str | None) -> list[float] | None:
+def _parse_shares(text: str | None) -> list[float] | None:
     """Return the numbers of `--shares`.
 
     Raises:

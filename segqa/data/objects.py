@@ -49,18 +49,6 @@ def find_objects(
     labels: Sequence[int] | None = None,
     objects: Splitting = "labels",
     label_names: Mapping[int, str] | None = None,
-) -> list[ObjectMask]:
-    """Return the objects of a label map as a list; otherwise as `iter_objects`."""
-    return list(iter_objects(label_map, boxes=boxes, labels=labels, objects=objects, label_names=label_names))
-
-
-def iter_objects(
-    label_map: LabelMap,
-    *,
-    boxes: tuple[PromptBox, ...] = (),
-    labels: Sequence[int] | None = None,
-    objects: Splitting = "labels",
-    label_names: Mapping[int, str] | None = None,
 ) -> Iterator[ObjectMask]:
     """Yield the objects of a label map, each with its mask and its box, one at a time: there may be thousands.
 

@@ -117,7 +117,7 @@ def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
     if len(rows) == 1:
         return np.asarray(label_map == label)
     boxes = tuple(PromptBox(_box(one), str(label)) for one in rows)
-    found = find_objects(label_map, boxes=boxes, labels=[label])
+    found = list(find_objects(label_map, boxes=boxes, labels=[label]))
     place = [one["object"] for one in rows].index(row["object"])
     return found[place].mask
 

@@ -110,8 +110,8 @@ def evaluate_masks(
         Rows of the predicted objects in their order, then of the missed ones. Distances are in pixels; the
         image diagonal stands for infinity.
     """
-    ours = find_objects(pred, boxes=boxes, labels=labels, objects=objects)
-    theirs = find_objects(truth, boxes=boxes, labels=labels, objects=objects)
+    ours = list(find_objects(pred, boxes=boxes, labels=labels, objects=objects))
+    theirs = list(find_objects(truth, boxes=boxes, labels=labels, objects=objects))
     partner = _match(ours, theirs, objects)
     empty = np.zeros(pred.shape, bool)
     rows = []

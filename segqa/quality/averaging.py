@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from segqa.errors import InputError
 from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.storage import load_network, save_network
@@ -37,8 +35,8 @@ def average_weights(paths: Sequence[Path], out: Path, shares: Sequence[float] | 
             raise InputError(msg)
     mean = load_network(paths[0])
     state = mean.state_dict()
-    averaged = {name: torch.zeros_like(tensor) for name, tensor in state.items() if tensor.is_floating_point()}
-    for path, part in zip(paths, parts, strict=True):
+    averaged = {name: tensor * parts[0] for name, tensor in state.items() if tensor.is_floating_point()}
+    for path, part in zip(paths[1:], parts[1:], strict=True):
         theirs = load_network(path).state_dict()
         for name, tensor in averaged.items():
             tensor.add_(theirs[name], alpha=part)

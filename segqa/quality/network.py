@@ -72,9 +72,9 @@ class QualityNetwork(nn.Module):
         )
         features = self.backbone.num_features
         if spec.compare:
-            stages = list(self.backbone.feature_info)
-            self._stages = [i for i, stage in enumerate(stages) if stage["reduction"] >= BELIEF_STRIDE]
-            self.belief = Belief([stages[i]["num_chs"] for i in self._stages])
+            stages = belief_stages(self.backbone)
+            self._stages = [i for i, _ in stages]
+            self.belief = Belief([stage["num_chs"] for _, stage in stages])
             self.judged = nn.Sequential(nn.Linear(features + N_OVERLAPS, N_JUDGED), nn.ReLU())
             features = N_JUDGED + N_OVERLAPS
         self.heads = nn.ModuleDict({name: nn.Linear(features, 1) for name in spec.heads})
@@ -95,6 +95,12 @@ class QualityNetwork(nn.Module):
             seen = embedding
         scores = torch.cat([head(seen) for head in self.heads.values()], dim=1)
         return Output(scores.sigmoid() if self.spec.bounded else scores, embedding, belief)
+
+
+def belief_stages(backbone: Any) -> list[tuple[int, dict[str, Any]]]:
+    """Return index and timm's description of the stages that a belief is made of; none where timm knows no stages."""
+    stages = enumerate(getattr(backbone, "feature_info", []))
+    return [(i, stage) for i, stage in stages if stage["reduction"] >= BELIEF_STRIDE]
 
 
 class Belief(nn.Module):

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from segqa.errors import InputError
-from segqa.quality.network import NetworkSpec
+from segqa.quality.network import NetworkSpec, belief_stages
 from segqa.quality.preprocessing import BELIEF_STRIDE, EVANYSEG, SEGQA
 from segqa.quality.sampling import Mixture
 from segqa.quality.training import Plan
@@ -79,6 +79,6 @@ def _only_size(backbone: str) -> int | None:
 def _halves_by_stages(backbone: str) -> bool:
     """Return whether a backbone has features at a quarter of the input's resolution, and at halves from there on."""
     with torch.device("meta"):  # its shape alone, no weights
-        stages = getattr(timm.create_model(backbone, pretrained=False), "feature_info", [])
-    reductions = [stage["reduction"] for stage in stages if stage["reduction"] >= BELIEF_STRIDE]
+        stages = belief_stages(timm.create_model(backbone, pretrained=False))
+    reductions = [stage["reduction"] for _, stage in stages]
     return len(reductions) > 1 and reductions == [BELIEF_STRIDE * 2**i for i in range(len(reductions))]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
 from segqa.data.cases import LoadedCase, read_case
-from segqa.data.objects import Splitting, iter_objects, object_remarks
+from segqa.data.objects import Splitting, find_objects, object_remarks
 from segqa.data.types import Case, Image, ObjectMask
 from segqa.errors import InputError
 from segqa.quality.calibration import Calibration, read_calibration
@@ -143,7 +143,7 @@ def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: 
     found = (
         (model, one, loaded.image.warnings + label_map.warnings)
         for model, label_map in loaded.masks.items()
-        for one in iter_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
+        for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
     )
     rows: list[Row] = []
     while some := list(islice(found, INPUTS_AT_ONCE)):

@@ -401,6 +401,7 @@ def train_to_file(
         "curve": trainer.curve,
     }
     trainer.save_weights(out, card)
-    paused = stop_after is not None and stop_after - trainer.done < trainer.plan.batch_size
-    if not paused or trainer.plan.examples - trainer.done < trainer.plan.batch_size:
+    batch, left = trainer.plan.batch_size, trainer.plan.examples - trainer.done
+    paused = stop_after is not None and stop_after - trainer.done < batch <= left
+    if not paused:
         state.unlink(missing_ok=True)

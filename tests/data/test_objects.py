@@ -37,7 +37,7 @@ def test_each_label_is_an_object_in_order():
 
 def test_components_split_each_label_with_diagonal_neighbours_together():
     label_map = blocks(l7=(0, 0), l2=(20, 0), l2_b=(30, 10), l2_c=(45, 45))
-    found = find_objects(label_map, objects="components")
+    found = list(find_objects(label_map, objects="components"))
     assert summary(found) == [("1", "2", 200, None), ("2", "2", 100, None), ("1", "7", 100, None)]
 
 
@@ -49,7 +49,7 @@ def test_one_box_and_one_label_belong_together_even_apart():
 def test_boxes_of_a_binary_mask_share_its_components():
     label_map = blocks(l1=(0, 0), l1_b=(40, 0), l1_c=(45, 45))
     boxes = (at(38, 0, 14), at(0, 0, 12), at(20, 20))
-    found = find_objects(label_map, boxes=boxes)
+    found = list(find_objects(label_map, boxes=boxes))
     assert summary(found) == [
         ("1", "1", 100, boxes[0].box),
         ("2", "1", 100, boxes[1].box),
@@ -68,7 +68,7 @@ def test_a_component_in_two_boxes_goes_to_the_smaller():
 
 def test_a_box_that_the_segmenter_missed_is_an_empty_object():
     boxes = (at(0, 0), at(40, 40))
-    found = find_objects(blocks(l1=(0, 0)), boxes=boxes)
+    found = list(find_objects(blocks(l1=(0, 0)), boxes=boxes))
     assert summary(found) == [("1", "1", 100, boxes[0].box), ("2", "1", 0, boxes[1].box)]
 
 
@@ -111,7 +111,7 @@ def test_boxes_among_labels_are_assigned_by_overlap_and_leftovers_kept():
 
 def test_a_missed_label_and_a_left_over_box_belong_together():
     boxes = (at(0, 0), at(40, 40))
-    found = find_objects(blocks(l1=(0, 0)), boxes=boxes, labels=[2, 1])
+    found = list(find_objects(blocks(l1=(0, 0)), boxes=boxes, labels=[2, 1]))
     assert summary(found) == [("1", "2", 0, boxes[1].box), ("1", "1", 100, boxes[0].box)]
 
 
@@ -133,7 +133,7 @@ def test_chosen_labels_come_in_their_order_and_absent_ones_empty():
 
 def test_the_background_is_no_label():
     with pytest.raises(InputError, match="background"):
-        find_objects(blocks(l1=(0, 0)), labels=[0])
+        list(find_objects(blocks(l1=(0, 0)), labels=[0]))
 
 
 maps = arrays(np.int32, (12, 12), elements=st.sampled_from([0, 0, 0, 1, 2, 3]))
@@ -151,7 +151,7 @@ some_boxes = st.lists(
 @settings(max_examples=200)
 @given(maps, some_boxes, st.sampled_from(["labels", "components"]))
 def test_every_pixel_and_every_box_is_in_exactly_one_object(label_map, boxes, objects):
-    found = find_objects(label_map, boxes=boxes, objects=objects)
+    found = list(find_objects(label_map, boxes=boxes, objects=objects))
     total = np.sum([one.mask for one in found], axis=0)
     assert np.array_equal(total, label_map > 0)
     assert sorted(map(repr, (one.box for one in found if one.box))) == sorted(repr(box.box) for box in boxes)
@@ -165,7 +165,7 @@ def test_every_pixel_and_every_box_is_in_exactly_one_object(label_map, boxes, ob
 def test_the_assignment_has_the_largest_sum_of_iou(label_map, corners):
     label_map[0, 0], label_map[11, 11] = 1, 2
     boxes = tuple(PromptBox(Box(x, y, x + w + 1, y + h + 1)) for x, y, w, h in corners)
-    found = find_objects(label_map, boxes=boxes)
+    found = list(find_objects(label_map, boxes=boxes))
     own = {one.label: Box.from_mask(one.mask) for one in found if one.label != "unknown"}
     reached = sum(one.box.iou(own[one.label]) for one in found if one.box and one.label in own)
     padded = [*own.values(), *[None] * len(boxes)]

@@ -68,17 +68,10 @@ def in_two_processes(*call, cwd):
 
 
 @pytest.mark.slow
-def test_gradients_are_averaged_and_the_first_process_decides(tmp_path):
-    (tmp_path / "average.py").write_text(AVERAGE)
-    result = in_two_processes("average.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("passed") == 2
-
-
-@pytest.mark.slow
-def test_a_training_of_two_processes_goes_on_exactly(tmp_path):
-    (tmp_path / "resume.py").write_text(RESUME)
-    result = in_two_processes("resume.py", cwd=tmp_path)
+@pytest.mark.parametrize("script", [AVERAGE, RESUME], ids=["sums and decisions are shared", "resuming is exact"])
+def test_two_processes_work_as_one(tmp_path, script):
+    (tmp_path / "script.py").write_text(script)
+    result = in_two_processes("script.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("passed") == 2
 
