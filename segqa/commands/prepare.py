@@ -161,19 +161,20 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
         return []
     from segqa.quality.preparation import takes_points
     from segqa.runtime import require_torch
-    from segqa.segmenters.registry import load_segmenter
+    from segqa.segmenters.registry import CLASSICAL, load_segmenter
 
-    require_torch("segqa prepare with a segmenter")
     place = device
-    if device == "auto":
-        from segqa.quality.torch_runner import choose_device
+    if not CLASSICAL.issuperset(specs):
+        require_torch("segqa prepare with a segmenter")
+        if device == "auto":
+            from segqa.quality.torch_runner import choose_device
 
-        place = str(choose_device(device))
+            place = str(choose_device(device))
     loaded = [load_segmenter(spec, device=place) for spec in specs]
     if points and not any(takes_points(one) for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
         raise InputError(msg)
-    if bfloat16:
+    if bfloat16 and not CLASSICAL.issuperset(specs):
         from segqa.quality.half_precision import HalfPrecision
         from segqa.segmenters.prompted import PromptedModel
 

@@ -18,8 +18,12 @@ SEGMENTERS = {
     "medsam": "MedSAM with its own preprocessing",
     "medsam-as-sam": "MedSAM through SAM's preprocessing, as in the official EvanySeg release",
     "sam-med2d": "SAM-Med2D with adapters, 256 pixels",
+    "random-walker": "Grady's random walker inside the box; boxes only; no weights, no torch",
 }
 """What each name stands for."""
+
+CLASSICAL = frozenset({"random-walker"})
+"""Those without a checkpoint, which compute without torch."""
 
 _WEIGHTS = {"medsam-as-sam": "medsam"}
 """Name of the checkpoint where it is not the segmenter's own."""
@@ -52,6 +56,13 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
         MissingExtraError: A package is missing; names the extra that brings it.
     """
     name, given = segmenter_name(spec), spec.partition("=")[2]
+    if name in CLASSICAL:
+        if given:
+            msg = f"{spec}: {name} has no checkpoint; give the name alone"
+            raise InputError(msg)
+        from segqa.segmenters.random_walker import RandomWalker
+
+        return RandomWalker()
     checkpoint = find_weights(given or _WEIGHTS.get(name, name))
     _require_torch(name)
     if name == "litemedsam":

@@ -267,6 +267,27 @@ def test_predictions_and_corruptions_are_sources_without_prompt(data, call, tmp_
     assert len(table.filter(pl.col("source") == "corruption")) == 2 * len(table.filter(pl.col("source") == "unet"))
 
 
+def test_the_random_walker_prepares_without_torch(data, call, tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+
+    def refuse(feature):
+        raise AssertionError(feature)
+
+    monkeypatch.setattr("segqa.runtime.require_torch", refuse)
+
+    result = call(
+        *(data, "--out", tmp_path / "out", "--segmenter", "random-walker"),
+        *("--box-jitter", 0.2, "--wrong-boxes", 0, "--bfloat16"),
+    )
+
+    assert result.exit_code == 0
+    table = pl.read_csv(tmp_path / "out" / "records.csv")
+    walked = table.filter(pl.col("source") == "random-walker")
+    assert set(walked["prompt"]) == {"exact", "jittered"}
+    assert walked["true_dice"].mean() > 0.7
+    assert walked["confidence"].null_count() == walked.height
+
+
 @pytest.mark.parametrize("name", ["otsu", "corruption", "litemedsam"])
 def test_two_sources_of_one_name_are_refused(data, filler, call, tmp_path, name):
     result = call(data, "--out", tmp_path / "out", "--predictions", f"{name}={data / 'masks'}")
