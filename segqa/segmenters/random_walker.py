@@ -69,13 +69,13 @@ def _walk(image: Image, box: Box) -> Mask:
 
     crop = PillowImage.fromarray(image[box.y0 : box.y1, box.x0 : box.x1])
     shrink = min(1.0, SIDE / max(crop.size))
-    small = tuple(max(1, round(side * shrink)) for side in crop.size)
-    pixels = np.asarray(crop.resize(small, PillowImage.Resampling.BOX), np.float64) / 255
+    width, height = (max(1, round(side * shrink)) for side in crop.size)
+    pixels = np.asarray(crop.resize((width, height), PillowImage.Resampling.BOX), np.float64) / 255
     if not pixels.std():  # no edge anywhere, and the walker's unit is the spread of the picture
         return np.ones((box.y1 - box.y0, box.x1 - box.x0), dtype=bool)
     # A frame repeats the outermost pixels: the background has seeds even where the box ends with the image.
     framed = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    seeds = _seeds(pixels.shape[:2])
+    seeds = _seeds((height, width))
     chance = seeds == 1
     if not seeds.all():
         chance = random_walker(framed, seeds, EDGE, mode="bf", return_full_prob=True, channel_axis=-1)[0]
