@@ -26,6 +26,7 @@ from segqa.quality.preprocessing import EVANYSEG
 from segqa.quality.recipes import Recipe, make_recipe
 from segqa.quality.records import Record
 from segqa.quality.scoring import load_evaluator
+from segqa.quality.torch_runner import computes_in_bfloat16
 from segqa.quality.training import Plan, Trainer
 
 
@@ -93,7 +94,7 @@ ARMS: dict[str, Arm] = {
 def train_arm(arm: Arm, records: Sequence[Record], path: Path, *, size: int, **plan_values: int) -> float:
     """Train one arm, write its weights and return the seconds it took; `plan_values` are those of `Plan`."""
     recipe = arm.change(make_recipe(arm.recipe, backbone=arm.backbone, heads=arm.heads, size=size))
-    plan: Plan = recipe.plan(**plan_values)
+    plan: Plan = recipe.plan(**plan_values, bfloat16=computes_in_bfloat16(torch.device("cpu")))
     records = [record for record in records if arm.keep(record)]
     trainer = Trainer(records, [], recipe.spec, plan, mixture=recipe.mixture)
     start = time.monotonic()

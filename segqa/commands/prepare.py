@@ -175,10 +175,15 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
         raise InputError(msg)
     if bfloat16 and not CLASSICAL.issuperset(specs):
+        import torch
+
         from segqa.quality.half_precision import HalfPrecision
+        from segqa.quality.torch_runner import computes_in_bfloat16
         from segqa.segmenters.prompted import PromptedModel
 
         console.note("bfloat16: the edges of masks differ a little from those in full precision")
+        if not computes_in_bfloat16(torch.device(place)):
+            console.warn(f"--bfloat16: {place} has no instructions for it and is slower with it; leave it out")
         return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
     return loaded
 

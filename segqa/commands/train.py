@@ -45,6 +45,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where the device computes in it itself.")
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state beside --out.")] = False,
 ) -> None:
     """Train a quality network; the state beside --out allows going on after a kill.
@@ -62,12 +65,13 @@ def train(
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
-    from segqa.quality.torch_runner import choose_device
+    from segqa.quality.torch_runner import choose_device, computes_in_bfloat16
     from segqa.quality.training import Trainer, train_to_file
 
     if join():
         console.set_quiet(True)  # the first process speaks for all
     chosen = make_recipe(recipe, backbone=backbone, heads=tuple(heads.split(",")), size=size)
+    place = choose_device(device)
     plan = chosen.plan(
         examples=examples,
         batch_size=batch_size,
@@ -75,7 +79,8 @@ def train(
         patience=patience,
         seed=seed,
         workers=workers,
-        device=str(choose_device(device)),
+        device=str(place),
+        bfloat16=computes_in_bfloat16(place) if precision == "auto" else precision == "bf16",
     )
     library = read_library(prepared, leave_out=leave_out or ())
     counts = library.counts()

@@ -49,3 +49,11 @@ def choose_device(wanted: str) -> torch.device:
         msg = f"--device {wanted}: not available here ({str(error).splitlines()[0]}); use auto or cpu"
         raise InputError(msg) from error
     return device
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16; emulated, it is far slower than single precision."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # The public `torch.cpu.get_capabilities` is newer than the oldest torch that segqa runs on.
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -54,7 +54,8 @@ class Plan:
     """End after so many validations in a row without a better correlation, and keep the best average; 0: never."""
     seed: int = 0
     workers: int = 1
-    bfloat16: bool = True
+    bfloat16: bool = False
+    """Compute the network in it; faster where the device has instructions for it."""
     device: str = "cpu"
 
 

