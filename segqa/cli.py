@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +80,5 @@ app.add_typer(weights, name="weights")
 
 def main() -> None:
     """Run the command line; a reader that closes the pipe early is not an error."""
-    try:
-        app()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(ExitCode.DONE)
+    console.outlive_readers()
+    app()

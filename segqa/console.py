@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
+    from _typeshed import ReadableBuffer
     from rich.console import Console
 
 T = TypeVar("T")
@@ -24,6 +26,37 @@ def set_quiet(quiet: bool) -> None:
     """Silence notes and progress; warnings, errors and results stay."""
     global _quiet
     _quiet = quiet
+
+
+class _Pipe(io.FileIO):
+    """A pipe that takes what nobody reads any more."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def outlive_readers() -> None:
+    """Go on when the reader of a pipe has gone (`segqa flag | head`): files are still written, gates checked.
+
+    The streams themselves are replaced, since rich and typer write to them too, and each ends the process with 1.
+    """
+    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper) or stream.isatty():  # `None` when it was closed at the start
+        return stream
+    raw = _Pipe(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _console(*, stderr: bool) -> Console:

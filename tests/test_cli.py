@@ -1,3 +1,4 @@
+import os
 import re
 import shlex
 import subprocess
@@ -157,10 +158,34 @@ def test_help_is_quick_because_it_imports_nothing_heavy(arguments):
     assert "Usage:" in done.stdout
 
 
-@pytest.mark.parametrize("line", ["segqa --help | head -1", "segqa --help | true", "segqa --version | true"])
-def test_a_reader_that_closes_the_pipe_early_is_not_an_error(line):
-    done = shell(line)
+def unread(*arguments, both=False):
+    """Run `segqa` with nobody reading its stdout, nor its stderr if `both`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "segqa", *map(str, arguments)]
+        return subprocess.run(command, stdout=writer, stderr=writer if both else subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["flag", "--help"], ["--version"]], ids=" ".join)
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(arguments):
+    done = unread(*arguments)
     assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("printed", ["table", "csv"])
+@pytest.mark.parametrize("both", [False, True])
+def test_without_a_reader_files_are_written_and_the_gate_is_checked(tmp_path, printed, both):
+    scores, report = tmp_path / "scores.csv", tmp_path / "flags.xml"
+    scores.write_text("case,object,label,model,predicted_dice\na,1,1,sam,0.5\n")
+    gate = ("--threshold", 1, "--fail-above-count", 0)
+    done = unread("flag", scores, *gate, "--junit", report, "--format", printed, both=both)
+    assert done.returncode == 3
+    assert report.exists()
+    assert both or done.stderr.startswith("error: 1 of 1 objects are flagged")
 
 
 def test_a_closed_pipe_is_quiet_for_a_long_table(tmp_path):
