@@ -261,11 +261,12 @@ def benchmark(
     from segqa.decisions import agreement, benchmarking
 
     frame = _scores(scores)
-    if truth is not None:
-        frame = _join(frame, truth)
+    joined = frame if truth is None else _join(frame, truth)
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
-    agrees, curve = (None, None) if truth is None else (agreement.agreement_table(frame), agreement.order_curve(frame))
-    return Comparison(found.models, found.differences, agrees, curve, frame)
+    agrees, curve = (
+        (None, None) if truth is None else (agreement.agreement_table(joined), agreement.order_curve(joined))
+    )
+    return Comparison(found.models, found.differences, agrees, curve, joined)
 
 
 def _needed(masks: Masks | None, purpose: str) -> Masks:

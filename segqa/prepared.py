@@ -63,6 +63,8 @@ class PreparePlan:
     reading: Reading
     predictions: tuple[PredictionFolder, ...] = ()
     boxes: Mapping[str, tuple[PromptBox, ...]] = field(default_factory=dict)
+    unused_boxes: tuple[str, ...] = ()
+    """Cases of the boxes that the data set does not have."""
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -118,7 +120,14 @@ def plan_prepare(
     if dataset.has_instances:
         settings = replace(settings, components=False)
     folders = _open_folders(predictions, cases, dataset)
-    return PreparePlan(dataset, cases, chosen, why, settings, reading, folders, _own_boxes(boxes, cases))
+    given = {} if boxes is None else read_boxes(boxes)
+    used = _own_boxes(given, cases)
+    if boxes is not None and not used:
+        msg = f"{boxes.name}: no box belongs to a case; cases are named such as {next(iter(cases))}"
+        raise InputError(msg)
+    known = {key for case in dataset.cases for key in _box_keys(case)}
+    unused = tuple(key for key in given if key not in known)
+    return PreparePlan(dataset, cases, chosen, why, settings, reading, folders, used, unused)
 
 
 def _take_cases(dataset: Dataset, images: Path, max_cases: int | None) -> dict[str, LabelledCase]:
@@ -147,22 +156,18 @@ def _open_folders(
     return folders
 
 
-def _own_boxes(path: Path | None, cases: Mapping[str, LabelledCase]) -> dict[str, tuple[PromptBox, ...]]:
-    """Return the boxes of a file by case: those of `stem:7` belong to that slice, those of `stem` to every slice."""
-    if path is None:
-        return {}
-    given = read_boxes(path)
-    found = {}
-    for name, case in cases.items():
-        stem = name.rpartition(":")[0]
-        for key in (name, f"{stem}:{case.image.slice_index}", stem):
-            if key in given:
-                found[name] = given[key]
-                break
-    if not found:
-        msg = f"{path.name}: no box belongs to a case; cases are named such as {next(iter(cases))}"
-        raise InputError(msg)
-    return found
+def _own_boxes(
+    given: Mapping[str, tuple[PromptBox, ...]], cases: Mapping[str, LabelledCase]
+) -> dict[str, tuple[PromptBox, ...]]:
+    """Return the boxes of a file by case."""
+    keys = {name: next((key for key in _box_keys(case) if key in given), None) for name, case in cases.items()}
+    return {name: given[key] for name, key in keys.items() if key is not None}
+
+
+def _box_keys(case: LabelledCase) -> tuple[str, str, str]:
+    """Return where the boxes of a case may be: under `stem:007`, `stem:7`, or `stem` for every slice of a volume."""
+    stem = case.name.rpartition(":")[0]
+    return case.name, f"{stem}:{case.image.slice_index}", stem
 
 
 def spread(names: Sequence[str], count: int | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
+from segqa.data.files import list_some
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
@@ -41,9 +42,10 @@ class ScorePlan:
         """Return one line on what will be scored, and with what."""
         models = dict.fromkeys(model for case in self.cases for model in case.masks)
         left_out = f", {len(self.cases.skipped)} files without partner" if self.cases.skipped else ""
+        others = f", {list_some(self.cases.ignored, limit=2)} left alone" if self.cases.ignored else ""
         empty = f", {self.cases.empty_slices} empty slices are no cases" if self.cases.empty_slices else ""
         who = f"{self.evaluator.info.path.stem} in {self.evaluator.runner.name}"
-        return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{empty}; {who}"
+        return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{others}{empty}; {who}"
 
     def key(self) -> str:
         """Return what a resumed run must share with the killed one: options, weights and input files."""

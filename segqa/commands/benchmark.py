@@ -16,6 +16,7 @@ from segqa.commands.results import (
     ScoresArgument,
     check_output,
     hand_over,
+    join_truth,
 )
 
 if TYPE_CHECKING:
@@ -48,10 +49,9 @@ def benchmark(
     from segqa.decisions import agreement, benchmarking
     from segqa.output import tables
 
-    check_output(output, file_format)
+    check_output(output, file_format, scores, truth)
     frame = tables.read_scores(scores)
-    if truth is not None:
-        frame = agreement.join_truth(frame, tables.read_truth(truth))
+    joined = frame if truth is None else join_truth(frame, tables.read_truth(truth))
     if n_lost := frame.height - agreement.of_models(frame).height:
         console.note(f"{n_lost} rows are files without partner: of no model, left out")
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
@@ -60,11 +60,11 @@ def benchmark(
         if found.differences.height:
             console.table(found.differences, title="Differences of models on the same objects")
         if truth is not None:
-            _show_agreement(frame)
+            _show_agreement(joined)
     if plots is not None:
         from segqa.output.plots import save_plots
 
-        console.note(f"{len(save_plots(frame, plots))} figures written to {plots}")
+        console.note(f"{len(save_plots(joined, plots))} figures written to {plots}")
 
 
 def _show_agreement(frame: pl.DataFrame) -> None:

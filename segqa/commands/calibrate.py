@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def calibrate(
     from segqa.output import tables
     from segqa.quality.calibration import render_interval
 
+    spare_inputs(out, scores, truth, groups)
     joined = join_truth(tables.read_scores(scores), tables.read_truth(truth))
     known = joined.with_columns(pl.col("predicted_dice", "true_dice", "novelty").fill_nan(None))
     known = known.drop_nulls(["predicted_dice", "true_dice"])

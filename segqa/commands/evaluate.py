@@ -16,7 +16,7 @@ from segqa.commands.reading import (
     ObjectsOption,
     parse_masks,
 )
-from segqa.commands.results import FormatOption, check_output, hand_over, parse_labels
+from segqa.commands.results import FormatOption, check_output, hand_over, join_truth, parse_labels
 
 SHOWN = ["case", "object", "label", "model", "true_dice", "true_jaccard", "true_hd95_px", "reason"]
 
@@ -50,10 +50,11 @@ def evaluate(
     segqa evaluate unet=results/unet sam=results/sam truth
     """
     from segqa.data.boxes import read_boxes
+    from segqa.data.files import list_some
     from segqa.decisions import agreement, evaluation
     from segqa.output import tables
 
-    check_output(output, file_format)
+    check_output(output, file_format, scores, boxes)
     known = None if scores is None else tables.read_scores(scores)
     found = evaluation.find_evaluated(
         parse_masks(pred),
@@ -62,6 +63,10 @@ def evaluate(
         allow_missing=allow_missing,
         axis=axis,
     )
+    if found.skipped:
+        console.warn(f"{len(found.skipped)} files without partner are left out: {list_some(found.skipped, limit=3)}")
+    for remark in found.box_remarks():
+        console.warn(remark)
     cases = console.progress(found, description="cases evaluated", total=len(found))
     table = evaluation.evaluate_cases(cases, labels=parse_labels(labels), objects=objects)
     hand_over(
@@ -74,6 +79,6 @@ def evaluate(
         quiet=known is not None,
     )
     if known is not None:
-        agreed = agreement.agreement_table(agreement.join_truth(known, table))
+        agreed = agreement.agreement_table(join_truth(known, table))
         title = "Agreement of predicted and true Dice"
         hand_over(agreed, output=None, file_format=file_format, schema="segqa.agreement", title=title)

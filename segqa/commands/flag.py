@@ -17,6 +17,7 @@ from segqa.commands.results import (
     hand_over,
 )
 from segqa.config import keep_closest
+from segqa.errors import InputError
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "why"]
 
@@ -61,8 +62,11 @@ def flag(
     from segqa.decisions import flagging, gates
     from segqa.output import ci, tables
 
-    check_output(output, file_format)
+    check_output(output, file_format, scores)
     frame = tables.read_scores(scores)
+    if frame.is_empty() and (fail_above_count is not None or fail_share is not None):
+        msg = f"{scores}: has no row, so the gate has nothing to check; score some masks first"
+        raise InputError(msg)
     rule = keep_closest(context, percentile=percentile, threshold=threshold)
     flags = flagging.flag(frame, **rule, use=use, per=per)
     title = f"{flags.height} of {frame.height} objects to look at, worst first"

@@ -133,6 +133,8 @@ def _check_sources(plan: PreparePlan, specs: list[str]) -> None:
 
 def _announce(plan: PreparePlan, *, components: bool) -> None:
     """Say on stderr what was found, and what the user should know about it."""
+    from segqa.data.files import list_some
+
     found = plan.dataset
     console.note(f"layout {plan.layout}: {plan.why}")
     console.note(f"{found.name}: {len(plan.cases)} of {len(found.cases)} cases are taken")
@@ -140,6 +142,9 @@ def _announce(plan: PreparePlan, *, components: bool) -> None:
         console.note(f"{found.empty_slices} slices without foreground are no cases")
     if found.left_out:
         console.warn(f"{len(found.left_out)} files or objects are left out; skipped.csv says why")
+    if plan.unused_boxes:
+        fact = f"the boxes of {len(plan.unused_boxes)} cases belong to no image"
+        console.warn(f"{fact}: {list_some(plan.unused_boxes, limit=3)}; the keys must be stems")
     if found.split == "test":
         console.warn(f"{found.name} is a test set by its dataset.json: measure on it, never train or tune on it")
     if components and found.has_instances:

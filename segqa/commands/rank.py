@@ -20,7 +20,15 @@ from segqa.commands.reading import (
     WindowOption,
     parse_masks,
 )
-from segqa.commands.results import DEFAULT_SCORES, FormatOption, OutputOption, check_output, hand_over, parse_labels
+from segqa.commands.results import (
+    DEFAULT_SCORES,
+    FormatOption,
+    OutputOption,
+    check_output,
+    hand_over,
+    join_truth,
+    parse_labels,
+)
 from segqa.config import is_on_call
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -78,10 +86,13 @@ def rank(
 
     segqa rank --truth evaluation.csv
     """
-    from segqa.decisions import agreement, ranking
+    from segqa.decisions import ranking
     from segqa.output import tables
 
-    check_output(output, file_format)
+    check_output(output, file_format, scores, truth, boxes)
+    if truth is not None and file_format == "parquet":
+        msg = "--format parquet prints nothing, but the comparison with --truth is printed; choose csv, json or jsonl"
+        raise InputError(msg)
     named = parse_masks(masks) if masks else None
     plan: ScorePlan | None = None
     if tables.is_table(scores):
@@ -103,13 +114,14 @@ def rank(
             workers=workers,
         )
         frame = _score(plan)
-    joined = None if truth is None else agreement.join_truth(frame, tables.read_truth(truth))
+    joined = None if truth is None else join_truth(frame, tables.read_truth(truth))
     chosen = ranking.rank(frame)
     if joined is None:
         hand_over(chosen, output=output, file_format=file_format, schema="segqa.selection", title=TITLE, shown=SHOWN)
     else:
         if output is not None:
             tables.write_table(chosen, output, schema="segqa.selection")
+            console.note(f"{chosen.height} rows written to {output}")
         compared = ranking.selection_table(joined)
         hand_over(compared, output=None, file_format=file_format, schema="segqa.selection_quality", title=COMPARED)
     if copy_best is not None and named is not None:
@@ -144,6 +156,8 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
     from segqa.scores import run_score, to_table
 
     console.note(plan.summary())
+    for remark in plan.cases.box_remarks():
+        console.warn(remark)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)
     write_table(table, DEFAULT_SCORES)

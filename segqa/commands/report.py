@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.results import DEFAULT_SCORES, ScoresArgument
+from segqa.commands.results import DEFAULT_SCORES, ScoresArgument, spare_inputs
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -54,6 +54,7 @@ def report(
     from segqa.output.report import render_report, worst_first
     from segqa.quality.scoring import Reading
 
+    spare_inputs(output, scores, boxes)
     if (images is None) != (masks is None):
         msg = "--images and --masks belong together: give both for pictures, or none for a table"
         raise InputError(msg)

@@ -28,15 +28,26 @@ FormatOption = Annotated[
 ]
 
 
-def check_output(output: Path | None, file_format: Format) -> None:
-    """Refuse, before any work, an output that could not be written in the end."""
+def check_output(output: Path | None, file_format: Format, *inputs: Path | None) -> None:
+    """Refuse, before any work, an output that could not be written in the end, or would replace an input."""
     from segqa.output.tables import table_format
+
+    if output is not None:
+        spare_inputs(output, *inputs)
 
     if file_format == "parquet" and output is None:
         msg = "format parquet is binary and is not printed: name a file with --output flags.parquet"
         raise InputError(msg)
-    if output is not None and file_format != "parquet":
-        table_format(output)
+    if output is not None and table_format(output) != "parquet" == file_format:
+        msg = f"--format parquet, but {output.name}: an extension tells the format; name a .parquet file"
+        raise InputError(msg)
+
+
+def spare_inputs(output: Path, *inputs: Path | None) -> None:
+    """Refuse an output that is one of the files to read."""
+    if any(path is not None and path.resolve() == output.resolve() for path in inputs):
+        msg = f"{output}: is read by this command and would be replaced; write to another file"
+        raise InputError(msg)
 
 
 def hand_over(
@@ -54,7 +65,7 @@ def hand_over(
     Args:
         frame: The result.
         output: File for the whole table.
-        file_format: What to print; `parquet` is the format of the file instead.
+        file_format: What to print; with `parquet`, nothing.
         schema: Name of the table in JSON and Parquet.
         title: Heading of the table for people.
         shown: Columns of the table for people; all when `None`.
@@ -63,8 +74,7 @@ def hand_over(
     from segqa.output import tables
 
     if output is not None:
-        fixed = "parquet" if file_format == "parquet" else None
-        tables.write_table(frame, output, file_format=fixed, schema=schema)
+        tables.write_table(frame, output, schema=schema)
         console.note(f"{frame.height} rows written to {output}")
     if quiet or file_format == "parquet":
         return
@@ -72,6 +82,19 @@ def hand_over(
         console.table(frame.select(shown or frame.columns), title=title, limit=MAX_SHOWN)
     else:
         console.result(tables.render(frame, file_format, schema=schema))
+
+
+def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
+    """Return `decisions.agreement.join_truth`, and warn when objects of the truth have no score."""
+    from segqa.decisions import agreement
+
+    joined = agreement.join_truth(scores, truth)
+    if n_unscored := joined.height - scores.height:
+        console.warn(
+            f"{n_unscored} of {truth.height} true rows have no score, as of objects that a mask misses; "
+            "give `segqa score` and `segqa evaluate` the same --boxes and their objects are the same"
+        )
+    return joined
 
 
 def parse_labels(labels: str | None) -> tuple[int, ...] | None:

@@ -73,7 +73,7 @@ def score(
         require_torch("--error-maps")
     start = time.monotonic()
     target = output or DEFAULT_SCORES
-    check_output(target, file_format)
+    check_output(output, file_format, boxes, calibration)
     journal = target.with_name(f".{target.name}.journal")
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
@@ -94,6 +94,8 @@ def score(
         workers=workers,
     )
     console.note(plan.summary())
+    for remark in plan.cases.box_remarks():
+        console.warn(remark)
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
         return
@@ -137,6 +139,8 @@ def _finish(table: pl.DataFrame) -> None:
     from segqa.quality.novelty import NOVEL
 
     counts = count_rows(table)
+    if not counts.read:
+        console.warn("no object was scored: there is neither a box nor foreground in any mask")
     novel = table.filter(table["novelty"] > NOVEL).height
     if novel:
         console.warn(

@@ -149,7 +149,7 @@ def place_box(box: Box, height: int, width: int, *, name: str = "box") -> tuple[
     corners = f"({box.x0}, {box.y0}, {box.x1}, {box.y1})"
     if outside > MOST_OUTSIDE:
         fact = f"{100 * outside:.0f} % of {corners} is outside of the image ({width} wide, {height} high)"
-        msg = f"{name}: {fact}; are the boxes xywh, (y, x) or of another image?"
+        msg = f"{name}: {fact}; correct the boxes file (is it xywh, (y, x) or of another image?)"
         raise InputError(msg)
     return inside, [f"box-clipped: {corners} reaches over the image"]
 
@@ -163,10 +163,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        msg = f"{show_name(path)}: cannot be read ({error.strerror or error})"
+        msg = f"{show_name(path)}: cannot be read ({error.strerror or error}); give a boxes.json, or COCO's instances"
         raise InputError(msg) from error
     except (ValueError, RecursionError) as error:
-        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]})"
+        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or write it anew"
         raise InputError(msg) from error
     if not isinstance(content, dict):
         msg = f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"

@@ -37,6 +37,8 @@ class Cases:
     """Visible files that are no pictures, or further channels."""
     unused_boxes: tuple[str, ...] = ()
     """Cases of the boxes that are not among the images."""
+    unboxed: int = 0
+    """Cases without a box, when boxes were given."""
     empty_slices: int = 0
     """Slices with neither box nor foreground in any mask; they are no cases."""
 
@@ -48,6 +50,18 @@ class Cases:
 
     def __getitem__(self, index: int) -> Case:
         return self.cases[index]
+
+    def box_remarks(self) -> list[str]:
+        """Return what is wrong with boxes of which only some belong to an image, a line each."""
+        remarks = []
+        if self.unused_boxes:
+            shown = list_some(self.unused_boxes, limit=3)
+            remarks.append(
+                f"the boxes of {len(self.unused_boxes)} cases belong to no image: {shown}; the keys must be stems"
+            )
+        if self.unboxed:
+            remarks.append(f"{self.unboxed} of {len(self)} cases have no box; their masks' own boxes are taken")
+        return remarks
 
 
 @dataclass(slots=True)
@@ -67,6 +81,7 @@ def find_cases(
     *,
     boxes: Boxes | None = None,
     allow_missing: bool = False,
+    remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
     max_pixels: int = MAX_PIXELS,
 ) -> Cases:
@@ -81,6 +96,7 @@ def find_cases(
         masks: A folder (its sub-folders may be models), one file, or a path for each model.
         boxes: Prompt boxes by case.
         allow_missing: Whether to leave out what has no partner instead of refusing it.
+        remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
         max_pixels: Limit on the pixels (voxels for a volume) of a file.
 
@@ -98,7 +114,7 @@ def find_cases(
     skipped = _find_lonely(pairs)
     if skipped and not allow_missing:
         fact = f"{len(skipped)} files without partner: {list_some(skipped)}"
-        msg = f"{fact}; stems must be equal; leave these files out with --allow-missing"
+        msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
     finder = _Finder(pairs, dict(boxes or {}), axis, max_pixels)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
@@ -113,7 +129,8 @@ def find_cases(
     if not cases and not finder.n_empty:
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
-    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, finder.n_empty)
+    unboxed = sum(not case.boxes for case in cases) if boxes else 0
+    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty)
 
 
 def read_case(
@@ -167,15 +184,20 @@ def _find_lonely(pairs: Pairs) -> list[str]:
     for key in sorted({*pairs.images, *(key for files in pairs.masks.values() for key in files)}):
         if key not in pairs.images:
             lonely += [
-                f"{show_name(files[key])} (mask of {model!r}, no image)"
+                f"{_shown(key, files[key])} (mask of {model!r}, no image)"
                 for model, files in pairs.masks.items()
                 if key in files
             ]
             continue
         absent = [repr(model) for model, files in pairs.masks.items() if key not in files]
         if absent:
-            lonely.append(f"{show_name(pairs.images[key])} (no mask of {list_some(absent, limit=3)})")
+            lonely.append(f"{_shown(key, pairs.images[key])} (no mask of {list_some(absent, limit=3)})")
     return lonely
+
+
+def _shown(key: str, path: Path) -> str:
+    """Return the file as it lies below the folder that was given."""
+    return show_name(f"{key.rpartition('/')[0]}/{path.name}") if "/" in key else show_name(path.name)
 
 
 class _Finder:

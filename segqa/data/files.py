@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 
 def show_name(path: Path | str) -> str:
-    """Return the last part of a path for a message; escaped when it would break the line."""
-    name = Path(path).name or str(path)
+    """Return folder and name of a file for a message; escaped when they would break the line.
+
+    The folder tells files of one name apart: an image and the masks of each model.
+    """
+    name = "/".join(Path(path).parts[-2:])
     return name if name.isprintable() else ascii(name)
 
 
@@ -48,17 +52,37 @@ def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
     Raises:
         InputError: The file cannot be written (a folder of that name, no permission, full disk).
     """
-    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _part_of(path) as part:
         with part.open("wb") as file:
             dump(file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse, before slow work, a file that could not be written in the end; its folder is made if need be.
+
+    Raises:
+        InputError: As of `write_whole`.
+    """
+    with _part_of(path) as part:
+        part.touch()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Yield the name to write to first, which is gone at the end; what the system refuses is an `InputError`."""
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         msg = f"{path}: cannot be written ({reason}); choose another place or make room"
         raise InputError(msg) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def pair_files(images: Path, masks: Path | Mapping[str, Path]) -> Pairs:
     """
     for path in (images, *(masks.values() if isinstance(masks, Mapping) else (masks,))):
         if not path.exists():
-            msg = f"{show_name(path)}: no such file or folder ({path})"
+            msg = f"{show_name(path)}: no such file or folder ({path}); give a path that exists"
             raise InputError(msg)
     is_series = images.is_dir() and isinstance(masks, Path) and masks.is_file()
     if images.is_file() or (is_series and _is_series(images)):
@@ -78,8 +78,8 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
         if split_name(path.name)[1] or _is_picture(path):
             found.setdefault(case_key(relative.as_posix()), []).append(path)
         else:
-            ignored.append(show_name(path))
-    twice = [" and ".join(show_name(path) for path in paths) for paths in found.values() if len(paths) > 1]
+            ignored.append(show_name(path.name))
+    twice = [" and ".join(show_name(path.name) for path in paths) for paths in found.values() if len(paths) > 1]
     if twice:
         msg = f"{show_name(folder)}: {len(twice)} stems are there twice: {list_some(twice)}; keep one file each"
         raise InputError(msg)
@@ -147,7 +147,7 @@ def _strip_channels(images: Files, masks: Collection[str], ignored: list[str]) -
         base = _base(key)
         if base == key or key in masks or base not in masks or base in images:
             if base in aliases and base != key:
-                ignored.append(show_name(images.pop(key)))
+                ignored.append(show_name(images.pop(key).name))
             continue
         if key.endswith("_0000"):
             aliases[base] = key

@@ -27,7 +27,8 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Add the `true_*` columns to the scores by case, object, label and model.
 
     Returns:
-        The rows of `scores` in their order; `true_*` is null where the truth has no such row.
+        The rows of `scores` in their order; `true_*` is null where the truth has no such row. Then the rows of the
+        truth that have no score though their model has some, as of an object that a mask without boxes misses.
 
     Raises:
         InputError: No row has a partner.
@@ -40,6 +41,9 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         joined = kept.hstack(truth.select(added))
     else:
         joined = kept.join(truth.select(*KEYS, *added), on=list(KEYS), how="left", maintain_order="left")
+        unscored = truth.join(kept, on=list(KEYS), how="anti", maintain_order="left")
+        unscored = unscored.filter(pl.col("model").is_in(kept["model"].unique().implode()))
+        joined = pl.concat([joined, unscored.select(*KEYS, *added)], how="diagonal")
     if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():
         ours, theirs = (", ".join(frame.select(KEYS).head(1).rows()[0]) for frame in (scores, truth))
         msg = f"no score has a true value: the scores begin with ({ours}), the truth with ({theirs}); "
@@ -50,6 +54,15 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
 def of_models(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows that belong to a model; a file without partner has a row with neither model nor object."""
     return frame.filter((pl.col("model").fill_null("") != "") | (pl.col("object").fill_null("") != ""))
+
+
+def without_lost(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of objects; that of a file that could not be read stays only where its case has no other.
+
+    The objects of the case are then those that other models have there; this one has no score of them.
+    """
+    is_object = pl.col("object").fill_null("") != ""
+    return frame.filter(is_object | ~is_object.any().over("case"))
 
 
 def defined_pairs(frame: pl.DataFrame) -> tuple[Floats, Floats]:
@@ -67,8 +80,8 @@ def agreement_table(frame: pl.DataFrame, *, by: str = "model") -> pl.DataFrame:
 
     Returns:
         One row per group in order of its name, last the row `(all)`: numbers of objects compared (`n`) and left
-        out for want of a value (`n_undefined`), means, correlations, errors, `auroc` for a true Dice below 0.7,
-        and `aurc`.
+        out for want of a score or a true value (`n_undefined`), the mean score, the mean true Dice of all objects
+        that have one, and of the compared: correlations, errors, `auroc` for a true Dice below 0.7, and `aurc`.
     """
     groups = [*frame.partition_by(by, maintain_order=True)] if frame.height else []
     groups.sort(key=lambda group: str(group[by][0]))
@@ -106,9 +119,10 @@ def model_order(table: pl.DataFrame) -> float:
 
 def _agreement_row(frame: pl.DataFrame, by: str, name: str) -> dict[str, object]:
     predicted, true = defined_pairs(frame)
+    known = frame["true_dice"].fill_nan(None).mean()  # also of what has no score: a missed object never improves a mean
     numbers = {
         "mean_predicted": float(predicted.mean()) if predicted.size else math.nan,
-        "mean_true": float(true.mean()) if true.size else math.nan,
+        "mean_true": known if isinstance(known, float) else math.nan,
         "pearson": pearson(predicted, true),
         "spearman": spearman(predicted, true),
         "kendall": kendall(predicted, true),

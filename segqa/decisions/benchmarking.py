@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from segqa.data.layouts.dataset import group_of
-from segqa.decisions.agreement import of_models
+from segqa.decisions.agreement import of_models, without_lost
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         InputError: The table is empty, or the level is out of range.
     """
     scores = of_models(scores)
+    models = sorted(scores["model"].unique().to_list())
+    scores = without_lost(scores)
     if scores.is_empty():
         msg = "the table of scores has no row; score some masks first"
         raise InputError(msg)
@@ -67,7 +69,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         msg = f"level {level:g} is outside of 0..1"
         raise InputError(msg)
     rng = np.random.default_rng(seed)
-    models, values, wholes = _matrix(scores)
+    values, wholes = _matrix(scores, models)
     groups, n_groups = _deal(wholes, rng)
     weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(np.float64)
     means, draws = _means(values, groups, weights)
@@ -93,9 +95,8 @@ _DIFFERENCES = {
 }
 
 
-def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]:
-    """Return models, scores `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
-    models = sorted(scores["model"].unique().to_list())
+def _matrix(scores: pl.DataFrame, models: list[str]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return scores `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
     objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
     cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")
     columns = cells["model"].replace_strict(models, range(len(models)), return_dtype=pl.Int64)
@@ -104,7 +105,7 @@ def _matrix(scores: pl.DataFrame) -> tuple[list[str], Floats, NDArray[np.int64]]
     values[cells["_object"].to_numpy(), columns.to_numpy()] = dice.to_numpy()
     cases = objects["case"].unique().to_list()
     wholes = objects["case"].replace_strict(cases, [group_of(case) for case in cases], return_dtype=pl.String)
-    return models, values, wholes.rank("dense").cast(pl.Int64).to_numpy() - 1
+    return values, wholes.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
 def _deal(wholes: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:

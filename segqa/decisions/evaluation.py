@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import linear_sum_assignment
 
-from segqa.data.cases import check_same_size, find_cases
+from segqa.data.cases import Cases, check_same_size, find_cases
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.pairing import pair_files
@@ -50,7 +50,7 @@ def find_evaluated(
     boxes: Mapping[str, tuple[PromptBox, ...]] | None = None,
     allow_missing: bool = False,
     axis: int = -1,
-) -> list[Case]:
+) -> Cases:
     """Pair predicted with reference masks as `find_cases` pairs masks with images.
 
     The reference also stands among the masks of each case (as `TRUTH`), so that a slice of a volume in which
@@ -69,7 +69,7 @@ def find_evaluated(
     if isinstance(pred, Path):
         models = {model: pred / model for model in pair_files(truth, pred).masks}
         pred = {model: path if path.is_dir() else pred for model, path in models.items()}
-    return list(find_cases(truth, {**pred, TRUTH: truth}, boxes=boxes, allow_missing=allow_missing, axis=axis))
+    return find_cases(truth, {**pred, TRUTH: truth}, boxes=boxes, allow_missing=allow_missing, axis=axis)
 
 
 def evaluate_cases(

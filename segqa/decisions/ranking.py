@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from segqa.decisions.agreement import of_models
+from segqa.decisions.agreement import of_models, without_lost
 from segqa.errors import InputError
 
 OBJECT = ("case", "object", "label")
@@ -19,15 +19,20 @@ def rank(scores: pl.DataFrame) -> pl.DataFrame:
     Returns:
         One row per object in the order of the scores: `model`, `predicted_dice`, `lower`, `upper` of the choice
         (null when no model has a score there), `runner_up` and its `runner_up_dice`, the `margin` between them,
-        `intervals_overlap` (null without intervals), numbers of candidates `n_scored` and `n_unscored`.
+        `intervals_overlap` (null without intervals), numbers of models `n_scored` and `n_unscored` there.
     """
     scored = (
         pl.col("predicted_dice").is_not_null(),
         pl.col("predicted_dice").is_not_nan(),
     )
-    numbered = scores.with_columns(_row=pl.int_range(pl.len()), _scored=scored[0] & scored[1].fill_null(False))
-    objects = numbered.group_by(OBJECT).agg(
-        pl.col("_row").min(), n_scored=pl.col("_scored").sum(), n_unscored=(~pl.col("_scored")).sum()
+    n_models = of_models(scores)["model"].n_unique()
+    numbered = without_lost(scores).with_columns(
+        _row=pl.int_range(pl.len()), _scored=scored[0] & scored[1].fill_null(False)
+    )
+    objects = (
+        numbered.group_by(OBJECT)
+        .agg(pl.col("_row").min(), n_scored=pl.col("_scored").sum())
+        .with_columns(n_unscored=n_models - pl.col("n_scored"))
     )
     candidates = numbered.filter("_scored").sort("predicted_dice", "model", descending=[True, False])
     places = candidates.with_columns(_place=pl.int_range(pl.len()).over(OBJECT))

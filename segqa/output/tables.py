@@ -28,6 +28,9 @@ FORMATS = ("csv", "json", "jsonl", "parquet")
 KEY_COLUMNS = ("case", "object", "label", "model")
 """What makes a row unique, and what tables are joined on."""
 
+TOLERANCE = 1e-6
+"""So far beyond 0..1 a Dice may be by rounding."""
+
 _KNOWN_TYPES = TRUTH_SCHEMA | SCORE_SCHEMA
 
 
@@ -146,8 +149,21 @@ def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]
     absent = {name: dtype for name, dtype in schema.items() if name not in frame.columns}
     frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
     _check_keys(frame, path)
+    for name in needed:
+        if frame.schema[name].is_float():
+            _check_range(frame[name], path)
     frame = frame.with_columns(pl.col(*KEY_COLUMNS).fill_null(""), pl.col("status").fill_null(STATUS_OK))
     return frame.select(*schema, pl.exclude(*schema))
+
+
+def _check_range(dice: pl.Series, path: Path) -> None:
+    """Refuse percentages: every limit on them would be passed."""
+    is_bad = ~dice.is_between(-TOLERANCE, 1 + TOLERANCE).fill_null(True)
+    row = is_bad.arg_max() if is_bad.any() else None
+    if row is not None:
+        fact = f"row {row + 1}, column {dice.name}: {dice[row]:g} is outside of 0..1"
+        msg = f"{path.name}: {fact}; divide percentages by 100"
+        raise InputError(msg)
 
 
 def _check_keys(frame: pl.DataFrame, path: Path) -> None:

@@ -20,6 +20,7 @@ from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import METRICS
 
 TRUTH = "truth"
+REMEDY = "remove these files, or add their partners"
 MIN_SLICE_PIXELS = 20
 """Slices of a volume with fewer labelled pixels are left out (Wu et al. 2025, section 3.1)."""
 
@@ -66,7 +67,7 @@ def read_labelled(images: Path, masks: Path, *, watch: Watch) -> Labelled:
     Raises:
         InputError: Unpaired or unreadable files, sizes that differ, no foreground, constant images.
     """
-    cases = find_cases(images, {TRUTH: masks})
+    cases = find_cases(images, {TRUTH: masks}, remedy=REMEDY)
     found: list[NDArray[np.uint8]] = []
     maps: list[dict[int, NDArray[np.bool_]]] = []
     for case in watch(cases, "reading training images", len(cases)):
@@ -102,7 +103,7 @@ def read_predicted(
     Raises:
         InputError: Files that cannot be paired or read, constant images, labels without foreground.
     """
-    cases = find_cases(images, predictions if truth is None else {TRUTH: truth, **predictions})
+    cases = find_cases(images, predictions if truth is None else {TRUTH: truth, **predictions}, remedy=REMEDY)
     rows: list[Shrunk] = []
     real: list[NDArray[np.float64]] = []
     seen = np.zeros(len(labels), dtype=bool)

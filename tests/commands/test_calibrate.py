@@ -23,6 +23,12 @@ def tables(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_the_tables_that_are_read_are_not_replaced(run, tables):
+    result = run("calibrate", "scores.csv", "truth.csv", "--out", tables / "truth.csv")
+    assert result.exit_code == 2
+    assert "would be replaced" in result.stderr
+
+
 def test_a_calibration_is_written_with_what_it_was_made_of(run, tables):
     result = run("calibrate", "scores.csv", "truth.csv")
     assert result.exit_code == 0

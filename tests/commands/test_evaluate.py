@@ -51,8 +51,31 @@ def test_a_file_without_partner_is_refused_unless_allowed(run, folders):
     result = run("evaluate", "masks", "truth", "--output", "e.csv")
     assert result.exit_code == 2
     assert not (folders / "e.csv").exists()
-    assert run("evaluate", "masks", "truth", "--output", "e.csv", "--allow-missing").exit_code == 0
+    allowed = run("evaluate", "masks", "truth", "--output", "e.csv", "--allow-missing")
+    assert allowed.exit_code == 0
+    assert "warning: 1 files without partner are left out: c3.png (no mask of 'x')" in allowed.stderr
     assert pl.read_csv(folders / "e.csv").height == 9
+
+
+def test_objects_that_have_no_score_are_counted_and_lower_the_true_mean(run, folders):
+    write_scores(folders)
+    for path in (folders / "truth").iterdir():
+        pixels = np.asarray(Image.open(path)) // 255
+        pixels[:3, :3] = 2
+        Image.fromarray(pixels).save(path)
+    result = run("evaluate", "masks", "truth", "--scores", "scores.csv", "--format", "json", "--output", "e.csv")
+    assert "warning: 10 of 20 true rows have no score" in result.stderr
+    rows = {row["model"]: row for row in json.loads(result.stdout)["rows"]}
+    assert (rows["x"]["n"], rows["x"]["n_undefined"]) == (5, 5)
+    assert rows["x"]["mean_true"] == pytest.approx(0.4)
+
+
+def test_boxes_that_belong_to_no_image_are_told(run, folders):
+    boxes = {f"c{case}": [[4, 4, 20, 20]] for case in (0, 1, 2, 3, 7)}
+    (folders / "boxes.json").write_text(json.dumps({"format": "xyxy", "boxes": boxes}))
+    result = run("evaluate", "masks", "truth", "--boxes", "boxes.json", "--output", "e.csv")
+    assert "warning: the boxes of 1 cases belong to no image: c7; the keys must be stems" in result.stderr
+    assert "warning: 1 of 5 cases have no box" in result.stderr
 
 
 def test_boxes_number_the_objects(run, folders):

@@ -88,6 +88,15 @@ def test_a_bad_call_exits_two_and_writes_nothing(run, scores, arguments):
     assert list(scores.parent.iterdir()) == [scores]
 
 
+def test_the_table_that_is_read_is_not_replaced(run, scores):
+    before = scores.read_bytes()
+    for command in ("flag", "rank", "benchmark", "report"):
+        result = run(command, scores, "--output", scores)
+        assert result.exit_code == 2
+        assert "is read by this command and would be replaced; write to another file" in result.stderr
+    assert scores.read_bytes() == before
+
+
 def test_a_missing_table_is_one_line(run, tmp_path):
     result = run("flag", tmp_path / "none.csv")
     assert result.exit_code == 2
@@ -107,13 +116,25 @@ def test_github_gets_annotations_and_a_summary(run, scores, tmp_path, monkeypatc
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     result = run("flag", scores, "--format", "json")
-    assert "::warning title=segqa%3A case_00%2C object 1" in result.stderr
+    assert "::warning title=segqa%3A case_00%2C object 1%2C label 1" in result.stderr
     assert json.loads(result.stdout)
     assert "case_00" in summary.read_text()
 
 
-def test_an_empty_table_passes(run, tmp_path):
+def test_the_gate_is_checked_when_github_names_no_place_for_the_summary(run, scores, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none" / "summary.md"))
+    result = run("flag", scores, "--fail-above-count", 0)
+    assert result.exit_code == 3
+    assert f"::warning title=segqa::{tmp_path}/none/summary.md: the step summary cannot be written" in result.stderr
+    assert "::warning title=segqa%3A case_00" in result.stderr
+
+
+@pytest.mark.parametrize("gate", [("--fail-above-count", 0), ("--fail-share", 0.5)])
+def test_a_gate_does_not_pass_on_an_empty_table(run, tmp_path, gate):
     path = tmp_path / "scores.csv"
     path.write_text("case,object,label,model,predicted_dice\n")
-    result = run("flag", path, "--fail-above-count", 0)
-    assert result.exit_code == 0
+    assert run("flag", path).exit_code == 0
+    result = run("flag", path, *gate)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {path}: has no row, so the gate has nothing to check; score some masks first\n"

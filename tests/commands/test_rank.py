@@ -85,6 +85,7 @@ def test_objects_of_one_label_come_each_from_their_own_model(run, tmp_path):
     ("arguments", "text"),
     [
         (["--copy-best", "best"], "--copy-best needs --masks"),
+        (["--truth", "t.csv", "--format", "parquet", "--output", "s.parquet"], "comparison with --truth is printed"),
         (["--masks", "masks"], "--masks: for images that are scored first"),
         (["--boxes", "boxes.json", "--labels", "1"], "--boxes, --labels: for images"),
     ],

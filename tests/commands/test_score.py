@@ -49,6 +49,30 @@ def assert_refused(result, folder, *words):
     assert left_behind(folder) == []
 
 
+def test_parquet_is_not_written_into_another_kind_of_file(score, demo, tmp_path):
+    assert_refused(score("demo/images", "demo/masks", "--format", "parquet"), tmp_path, "parquet", "--output")
+    result = score("demo/images", "demo/masks", "--format", "parquet", "--output", "n.csv")
+    assert_refused(result, tmp_path, "n.csv", "name a .parquet file")
+
+
+def test_boxes_of_other_images_and_images_without_a_box_are_told(score, demo):
+    boxes = json.loads((demo / "boxes.json").read_text())
+    boxes["boxes"]["patient_1"] = boxes["boxes"].pop(sorted(boxes["boxes"])[0])
+    (demo / "boxes.json").write_text(json.dumps(boxes))
+    result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json")
+    assert "warning: the boxes of 1 cases belong to no image: patient_1" in result.stderr
+    assert "warning: 1 of 2 cases have no box" in result.stderr
+
+
+def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((16, 16, 5)))
+    np.save(tmp_path / "m.npy", np.zeros((16, 16, 5), np.uint8))
+    result = score("v.npy", "m.npy")
+    assert result.exit_code == 0
+    assert "warning: no object was scored: there is neither a box nor foreground in any mask" in result.stderr
+
+
 def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):
     result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json")
     assert result.exit_code == 0

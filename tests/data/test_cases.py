@@ -143,9 +143,27 @@ def test_a_model_that_lacks_a_mask_counts_as_unmatched(images, masks):
         picture(images / f"{name}.png")
         mask(masks / "sam" / f"{name}.png")
     mask(masks / "unet" / "a.png")
-    with pytest.raises(InputError, match=r"b\.png \(no mask of 'unet'\)"):
-        find_cases(images, masks)
+    with pytest.raises(InputError, match=r"1 files .*: b\.png \(no mask of 'unet'\).*; call the shop"):
+        find_cases(images, masks, remedy="call the shop")
     assert [list(case.masks) for case in find_cases(images, masks, allow_missing=True)] == [["sam", "unet"], ["sam"]]
+
+
+def test_a_file_in_a_folder_without_partner_is_named_with_it(images, masks):
+    picture(images / "a.png")
+    mask(masks / "a.png")
+    mask(masks / "sam" / "a.png")
+    with pytest.raises(InputError, match=r": sam/a\.png \(mask of 'x', no image\)"):
+        find_cases(images, {"x": masks})
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(images, masks):
+    picture(images / "a.png")
+    for model in ("sam", "unet"):
+        mask(masks / model / "a.png")
+    (masks / "unet" / "a.png").write_bytes((masks / "unet" / "a.png").read_bytes()[:60])
+    (case,) = find_cases(images, masks)
+    with pytest.raises(InputError, match=r"^unet/a\.png: "):
+        read_case(case)
 
 
 def test_no_common_stem_at_all_is_an_error_even_when_missing_is_allowed(images, masks):
@@ -194,9 +212,20 @@ def test_boxes_without_image_are_kept_apart_and_refused_when_none_fits(images, m
     picture(images / "a.png")
     mask(masks / "a.png")
     box = (PromptBox(Box(0, 0, 2, 2)),)
-    assert find_cases(images, masks, boxes={"a": box, "b": box}).unused_boxes == ("b",)
+    found = find_cases(images, masks, boxes={"a": box, "b": box})
+    assert found.unused_boxes == ("b",)
+    assert found.box_remarks() == ["the boxes of 1 cases belong to no image: b; the keys must be stems"]
     with pytest.raises(InputError, match="no box belongs to an image: boxes for b, images a"):
         find_cases(images, masks, boxes={"b": box})
+
+
+def test_images_without_a_box_are_counted_when_there_are_boxes(images, masks):
+    for name in ("a.png", "b.png"):
+        picture(images / name)
+        mask(masks / name)
+    assert find_cases(images, masks).box_remarks() == []
+    found = find_cases(images, masks, boxes={"a": (PromptBox(Box(0, 0, 2, 2)),)})
+    assert found.box_remarks() == ["1 of 2 cases have no box; their masks' own boxes are taken"]
 
 
 def test_headers_tell_every_problem_before_decoding(images, masks):

@@ -41,6 +41,24 @@ def test_truth_is_joined_by_its_keys_and_rows_stay():
     assert joined.select(agreement.KEYS).equals(scores.select(agreement.KEYS))
 
 
+def test_what_only_the_truth_has_counts_against_its_model():
+    scores = frame().filter(model="k")
+    truth = frame().select(agreement.KEYS).with_columns(true_dice=pl.lit(1.0))
+    missed = truth.filter(model="k").with_columns(label=pl.lit("2"), true_dice=pl.lit(0.0))
+    joined = agreement.join_truth(scores, pl.concat([missed, truth]))
+    assert joined.head(2)["true_dice"].to_list() == [1.0, 1.0]
+    assert joined.tail(-2).select(agreement.KEYS).equals(missed.select(agreement.KEYS))  # and none of model m
+    (row, _) = agreement.agreement_table(joined).to_dicts()
+    assert (row["n"], row["n_undefined"]) == (2, 2)
+    assert (row["mean_predicted"], row["mean_true"]) == (pytest.approx(0.45), 0.5)
+
+
+def test_a_lost_file_is_the_objects_that_others_have_there():
+    rows = [("a", "", "x"), ("a", "1", "y"), ("a", "2", "y"), ("b", "", "x")]
+    table = pl.DataFrame(rows, schema=["case", "object", "model"], orient="row")
+    assert agreement.without_lost(table).rows() == rows[1:]
+
+
 def test_the_join_is_the_same_whether_or_not_the_rows_stand_in_one_order():
     scores = frame()
     truth = scores.select("case", "object", "label", "model").with_columns(true_dice=pl.int_range(pl.len()) / 10)

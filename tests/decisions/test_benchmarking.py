@@ -126,6 +126,13 @@ def test_missing_scores_are_counted_and_differences_use_common_objects():
     assert common == {frozenset("ab"): 120, frozenset("bc"): 120, frozenset("ac"): 180}
 
 
+def test_a_file_that_could_not_be_read_lacks_the_objects_that_others_have_there():
+    lost = (pl.col("model") == "b") & (pl.col("case") == "case 7")
+    row = pl.DataFrame({"case": ["case 7"], "object": "", "label": "", "model": "b", "predicted_dice": None})
+    result = benchmark(pl.concat([scores().filter(~lost), row], how="vertical_relaxed"))
+    assert dict(result.models.select("model", "n_unscored").iter_rows()) == {"a": 0, "b": 3, "c": 0}
+
+
 def test_a_model_without_scores_comes_last_without_a_mean():
     frame = scores().with_columns(predicted_dice=pl.when(pl.col("model") == "b").then(None).otherwise("predicted_dice"))
     result = benchmark(frame)

@@ -44,6 +44,14 @@ def test_an_object_without_any_score_stays_without_a_choice():
     assert chosen[1]["margin"] is None
 
 
+def test_a_file_that_could_not_be_read_is_no_object():
+    frame = scores([("a", "x", None), ("a", "y", 0.5), ("b", "x", None)])
+    lost = pl.col("predicted_dice").is_null()
+    frame = frame.with_columns(object=pl.when(lost).then(pl.lit("")).otherwise("object"))
+    chosen = rank(frame)
+    assert chosen.select("case", "model", "n_scored", "n_unscored").rows() == [("a", "y", 1, 1), ("b", None, 0, 2)]
+
+
 def test_an_empty_table_has_no_choice():
     assert rank(scores([("a", "x", 0.5)]).clear()).is_empty()
 

@@ -182,6 +182,15 @@ def test_parquet_is_not_printed(scores):
         tables.render(scores, "parquet")
 
 
+@pytest.mark.parametrize("value", [1.7, 85, -0.1])
+def test_percentages_are_refused(tmp_path, value):
+    path = tmp_path / "s.csv"
+    path.write_text(f"case,object,label,model,predicted_dice,true_dice\na,1,1,m,1.0000001,0\nb,1,1,m,{value},{value}\n")
+    for read, name in ((tables.read_scores, "predicted_dice"), (tables.read_truth, "true_dice")):
+        with pytest.raises(InputError, match=rf"s.csv: row 2, column {name}: {value:g} is outside of 0..1; divide"):
+            read(path)
+
+
 def test_read_truth_needs_the_true_dice(tmp_path, scores):
     path = tmp_path / "evaluation.csv"
     tables.write_table(scores, path)
@@ -199,4 +208,4 @@ def test_a_million_rows_are_read_in_seconds(tmp_path, scores, suffix):
     start = time.process_time()
     tables.write_table(many, path)
     assert tables.read_scores(path).height == 1_000_000
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 60  # a step that grows faster than its rows takes far longer

@@ -1,0 +1,26 @@
+import pytest
+
+from segqa.data.files import check_writable, write_whole
+from segqa.errors import InputError
+
+
+def places(folder):
+    """Return places where nobody can write a file, root included."""
+    (folder / "file.txt").write_text("mine")
+    (folder / "folder.bin").mkdir()
+    return [folder / "file.txt" / "x.bin", folder / "file.txt" / "deeper" / "x.bin", folder / "folder.bin"]
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("act", [check_writable, lambda path: write_whole(path, lambda file: file.write(b"x"))])
+def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, which, act):
+    path = places(tmp_path)[which]
+    with pytest.raises(InputError, match=r"cannot be written \(.*\); choose another place") as caught:
+        act(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["file.txt", "folder.bin"]
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing_but_its_folder(tmp_path):
+    check_writable(tmp_path / "new" / "x.bin")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
