@@ -39,6 +39,9 @@ def check_gate(
 
 def _named(flags: pl.DataFrame) -> str:
     rows = flags.head(NAMED).iter_rows(named=True)
-    texts = [f"{row['case']} (object {row['object']}, {row['model'] or 'no model'}: {row['why']})" for row in rows]
+    texts = [
+        f"{row['case']} (object {row['object']}, label {row['label']}, {row['model'] or 'no model'}: {row['why']})"
+        for row in rows
+    ]
     rest = flags.height - len(texts)
     return "; ".join(texts) + (f"; and {rest} more" if rest else "")

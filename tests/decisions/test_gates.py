@@ -5,7 +5,13 @@ from segqa.decisions.gates import check_gate
 from segqa.errors import ExitCode, GateError
 
 FLAGS = pl.DataFrame(
-    {"case": [f"case_{i}" for i in range(7)], "object": "1", "model": "sam", "why": "predicted Dice 0.1 below 0.7"}
+    {
+        "case": [f"case_{i}" for i in range(7)],
+        "object": "1",
+        "label": "3",
+        "model": "sam",
+        "why": "predicted Dice 0.1 below 0.7",
+    }
 )
 
 
@@ -15,7 +21,8 @@ def test_within_the_limits_nothing_happens(limits):
 
 
 def test_too_many_flags_fail_and_name_the_worst_cases():
-    with pytest.raises(GateError, match=r"7 of 10 objects are flagged, more than 6: case_0 .*sam.*0\.1.*2 more") as e:
+    named = r"case_0 \(object 1, label 3, sam: .*0\.1.*2 more"
+    with pytest.raises(GateError, match=rf"7 of 10 objects are flagged, more than 6: {named}") as e:
         check_gate(FLAGS, 10, above_count=6)
     assert e.value.exit_code == ExitCode.GATE
 
