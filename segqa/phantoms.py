@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter
 
 from segqa.data.boxes import Box, write_boxes
+from segqa.data.files import write_whole
 from segqa.data.masks import write_mask
 from segqa.data.types import Image, LabelMap, PromptBox
 from segqa.quality.corruptions import corrupt
@@ -94,19 +95,24 @@ def write_demo(folder: Path, *, n_cases: int = 8, seed: int = 0) -> None:
         folder: Made when missing.
         n_cases: Number of pictures.
         seed: The same seed gives the same bytes.
+
+    Raises:
+        InputError: A file cannot be written.
     """
-    for name in ("images", "truth", *(f"masks/{model}" for model in MODELS)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     boxes = {}
     for index in range(n_cases):
         rng = np.random.default_rng([seed, index])
         phantom, stem = make_phantom(rng), f"phantom_{index + 1:02d}"
-        PillowImage.fromarray(phantom.image[..., 0]).save(folder / "images" / f"{stem}.png")
+        _write_picture(folder / "images" / f"{stem}.png", PillowImage.fromarray(phantom.image[..., 0]))
         write_mask(folder / "truth" / f"{stem}.png", phantom.truth)
         for model, chance in MODELS.items():
             write_mask(folder / "masks" / model / f"{stem}.png", spoil(phantom.truth, chance, rng))
         boxes[stem] = [_prompt(phantom.truth, label, rng) for label in (1, 2, 3)]
     write_boxes(folder / "boxes.json", boxes)
+
+
+def _write_picture(path: Path, picture: PillowImage.Image) -> None:
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
 def _prompt(truth: LabelMap, label: int, rng: np.random.Generator) -> PromptBox:

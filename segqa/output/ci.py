@@ -57,11 +57,24 @@ def github_lines(flags: pl.DataFrame, n_objects: int, *, environment: Mapping[st
     """
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
+    return append_summary(step_summary(flags, n_objects), environment) + annotation_lines(flags)
+
+
+def append_summary(text: str, environment: Mapping[str, str]) -> list[str]:
+    """Append text to the step summary, if there is one, and return an annotation when it cannot be written.
+
+    That is no error: a gate that follows says more about the masks than a missing summary.
+    """
     summary = environment.get("GITHUB_STEP_SUMMARY")
-    if summary:
+    if not summary:
+        return []
+    try:
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(step_summary(flags, n_objects))
-    return annotation_lines(flags)
+            file.write(text)
+    except OSError as error:
+        fact = f"{summary}: the step summary cannot be written ({error.strerror or error}); see GITHUB_STEP_SUMMARY"
+        return [f"::warning title=segqa::{_data(fact)}"]
+    return []
 
 
 def write_junit(path: Path, scores: pl.DataFrame, flags: pl.DataFrame) -> None:
@@ -116,7 +129,8 @@ def _or_segqa(column: str) -> pl.Expr:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['case']}, object {row['object']}" + (f", {row['model']}" if row["model"] else "")
+    named = f"{row['case']}, object {row['object']}, label {row['label']}"
+    return f"{named}, {row['model']}" if row["model"] else named
 
 
 def _data(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from segqa.data.files import check_writable
 from segqa.errors import InputError
 from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.storage import load_network, save_network
@@ -22,7 +23,8 @@ def average_weights(paths: Sequence[Path], out: Path, shares: Sequence[float] | 
         shares: One a file, not negative; brought to a sum of 1. Equal when `None`.
 
     Raises:
-        InputError: A file cannot be read or is not of `segqa train`, layouts differ, or the shares do not fit.
+        InputError: A file cannot be read or is not of `segqa train`, layouts differ, the shares do not fit, or `out`
+            cannot be written.
     """
     infos = [read_info(path) for path in paths]
     parts = _parts(infos, shares)
@@ -33,6 +35,7 @@ def average_weights(paths: Sequence[Path], out: Path, shares: Sequence[float] | 
         if info.spec != infos[0].spec:
             msg = f"{info.path}: is another network than {infos[0].path}; only trainings of one start have a mean"
             raise InputError(msg)
+    check_writable(out)
     mean = load_network(paths[0])
     state = mean.state_dict()
     averaged = {name: tensor * parts[0] for name, tensor in state.items() if tensor.is_floating_point()}
@@ -46,7 +49,6 @@ def average_weights(paths: Sequence[Path], out: Path, shares: Sequence[float] | 
         {"file": info.path.name, "sha256": info.sha256, "share": round(part, 4)}
         for info, part in zip(infos, parts, strict=True)
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_network(mean, out, infos[-1].card | {"records": records, "average_of": origin})
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.checkpoints import CALIBRATION
 from segqa.quality.intervals import Interval
@@ -60,6 +61,9 @@ def write_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
         weights: The file to take the network from; a calibration in it is left out.
         calibration: With its novelty.
         out: The file to write; may be the same.
+
+    Raises:
+        InputError: The file cannot be written.
     """
     assert calibration.novelty is not None
     tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith(CALIBRATION)}
@@ -69,10 +73,8 @@ def write_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
     with safe_open(weights, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
     metadata[_BLOCK] = json.dumps({"intervals": _plain(calibration.intervals), "about": calibration.about})
-    part = out.with_name(out.name + ".part")
-    save_file(tensors, part, metadata=metadata)
-    part.chmod(0o644)  # safetensors writes for its owner only
-    part.replace(out)
+    content = save(tensors, metadata=metadata)
+    write_whole(out, lambda file: file.write(content))
 
 
 def _plain(intervals: dict[str, Interval]) -> dict[str, Any]:
@@ -101,8 +103,9 @@ def use_interval(path: Path, calibration: Calibration | None, *, weights: str) -
         interval, made_for = Interval(**content["intervals"]["dice"]), content["weights_sha256"]
         known = content["schema"] == SCHEMA and content["version"] == VERSION
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: not a calibration ({error}); make one with `segqa calibrate SCORES TRUTH --out {path.name}`"
-        raise InputError(msg) from error
+        # Not `--out` with this file's name: it may be the scores themselves, given by mistake.
+        msg = f"{path}: not a calibration ({error}); make one with "
+        raise InputError(msg + "`segqa calibrate SCORES TRUTH --out calibration.json`") from error
     novelty = None if calibration is None else calibration.novelty
     if not known or (interval.widening and novelty is None) or made_for not in (None, weights):
         msg = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from segqa.data.files import write_whole
 from segqa.quality.network import QualityNetwork
 
 PREFIX = "network."
@@ -42,6 +43,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         Which batch norm was folded into which convolution; the weights file keeps this for `segqa.runtime`.
 
     Raises:
+        InputError: The file cannot be written.
         MissingExtraError: When onnx or onnxscript is not installed.
     """
     from segqa.errors import MissingExtraError
@@ -84,9 +86,8 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         node.ClearField("doc_string")
     del model.graph.value_info[:]
     del model.metadata_props[:]
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    part.replace(path)
+    content = model.SerializeToString(deterministic=True)
+    write_whole(path, lambda file: file.write(content))
     return {name.removeprefix(PREFIX): fold for name, fold in folds.items()}
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.checkpoints import CALIBRATION, metadata, read_info
 from segqa.quality.export import export_graph
@@ -16,7 +17,11 @@ from segqa.quality.network import NetworkSpec, QualityNetwork
 
 
 def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
-    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it."""
+    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
     network = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
@@ -24,10 +29,8 @@ def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> N
         if not name.endswith("num_batches_tracked")
     }
     folds = export_graph(network, path.with_suffix(".onnx"))
-    part = path.with_name(path.name + ".part")
-    save_file(state, part, metadata=metadata(network.spec.to_dict(), card, folds))
-    part.chmod(0o644)  # safetensors writes for its owner only
-    part.replace(path)
+    content = save(state, metadata=metadata(network.spec.to_dict(), card, folds))
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
 from segqa.agreement import mae, pearson
+from segqa.data.files import check_writable, write_whole
 from segqa.errors import InputError
 from segqa.quality.losses import overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork
@@ -300,9 +301,7 @@ class Trainer:
             "curve": json.dumps(self.curve),
             "plan": self._plan_text(),
         }
-        part = path.with_name(path.name + ".part")
-        torch.save(state, part)
-        part.replace(path)
+        write_whole(path, lambda file: torch.save(state, file))
 
     def _plan_text(self) -> str:
         return json.dumps([asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True)
@@ -377,9 +376,9 @@ def train_to_file(
         stop_after: End after so many examples, in the middle of the plan's schedule; the state stays, to go on from.
 
     Raises:
-        InputError: The state is of another plan.
+        InputError: The state is of another plan, or `out` cannot be written.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     state = out.with_suffix(".state")
     if resume and state.exists():
         trainer.load_state(state)

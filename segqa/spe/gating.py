@@ -13,6 +13,7 @@ import polars as pl
 
 from segqa.data.files import write_whole
 from segqa.errors import InputError
+from segqa.output.ci import append_summary
 from segqa.spe.bundle import MEAN
 from segqa.spe.estimating import Result
 from segqa.spe.mapping import METRICS
@@ -119,10 +120,8 @@ def github_lines(result: Result, gates: Iterable[Gate], *, environment: Mapping[
     """
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
-    if summary := environment.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(step_summary(result))
-    return [f"::error title=segqa spe-estimate::{gate.sentence}" for gate in gates if gate.is_broken]
+    lines = append_summary(step_summary(result), environment)
+    return lines + [f"::error title=segqa spe-estimate::{gate.sentence}" for gate in gates if gate.is_broken]
 
 
 def step_summary(result: Result) -> str:

@@ -39,3 +39,11 @@ def test_nothing_that_exists_is_touched(run, tmp_path, kind):
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: {out}: exists and is not an empty folder; choose another --out\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_in_one_line(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    result = run("demo", "--out", tmp_path / "mine.txt" / "demo", "--cases", 1)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "cannot be written (" in result.stderr
+    assert result.stderr.count("\n") == 1

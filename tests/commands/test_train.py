@@ -54,3 +54,14 @@ def test_unknown_heads_are_refused(run, prepared, tmp_path, heads):
     result = run("train", prepared, "--out", tmp_path / "mine.safetensors", "--heads", heads, "--device", "cpu")
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"--heads {heads}: dice, or dice,hd95 was expected" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["file.txt/mine.safetensors", "folder.safetensors"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_example(run, prepared, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("segqa.quality.training.Trainer.run", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "file.txt").write_text("mine")
+    (tmp_path / "folder.safetensors").mkdir()
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+    result = run("train", prepared, "--out", tmp_path / name, "--examples", 8, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{name}: cannot be written (" in result.stderr

@@ -45,7 +45,7 @@ def test_no_name_can_begin_a_command_of_its_own_or_another_property(text):
     for code, sign in decoded:
         message, properties = message.replace(code, sign), properties.replace(code, sign)
     assert message == f"{text} below 0.7"
-    assert properties == f"title=segqa: {text}0, object 1, sam"
+    assert properties == f"title=segqa: {text}0, object 1, label 1, sam"
 
 
 def test_there_are_ten_annotations_at_most():

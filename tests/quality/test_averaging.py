@@ -95,3 +95,10 @@ def test_one_file_is_no_mean_and_another_network_or_origin_has_none(trained, tin
     with pytest.raises(InputError, match=r"mean\.pt: a name that ends in \.safetensors"):
         call(*trained, "--out", tmp_path / "mean.pt")
     assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(trained, tmp_path):
+    (tmp_path / "file.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"mean\.safetensors: cannot be written"):
+        call(*trained, "--out", tmp_path / "file.txt" / "mean.safetensors")
+    assert (tmp_path / "file.txt").read_text() == "mine"

@@ -45,6 +45,11 @@ def test_weights_give_back_the_calibration_that_was_written(weights):
     np.testing.assert_array_equal(again.novelty.of(embeddings), calibration.novelty.of(embeddings))
 
 
+def test_a_place_that_cannot_be_written_is_refused(weights):
+    with pytest.raises(InputError, match=r"new\.safetensors: cannot be written"):
+        write_calibration(weights, make_calibration(8), weights / "new.safetensors")
+
+
 def test_the_network_and_what_the_file_says_stay_as_they_were(weights, tmp_path):
     target = tmp_path / "new.safetensors"
     for source in (weights, target):  # the second time a calibration is replaced
@@ -119,3 +124,10 @@ def test_a_calibration_of_other_weights_or_another_form_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match="not a calibration"):
             use_interval(path, theirs, weights="abc")
+
+
+def test_following_the_advice_on_a_file_that_is_no_calibration_does_not_overwrite_it(tmp_path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("case,object\n")
+    with pytest.raises(InputError, match=r"scores\.csv: not a calibration .* --out calibration\.json`"):
+        use_interval(scores, None, weights="abc")
