@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,17 +43,17 @@ def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Cas
         The number of files written.
 
     Raises:
-        InputError: A case or a model has no mask there, or a label is not a number.
+        InputError: The folder is one of the masks themselves, a case or a model has no mask there, a label is not a
+            number, or a file cannot be written.
     """
     known = {case.name: case for case in cases}
+    _check_folder(folder, known.values())
     by_label = scores.partition_by("case", "label", "model", as_dict=True)
     groups = chosen.drop_nulls("model").partition_by("case", maintain_order=True)
     _check_masks(groups, known)
     for group in groups:
         case = known[group["case"][0]]
-        path = folder / f"{case.name.replace(':', '_')}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_mask(path, _compose(case, group, by_label))
+        write_mask(folder / f"{case.name.replace(':', '_')}.png", _compose(case, group, by_label))
     return len(groups)
 
 
@@ -90,6 +91,22 @@ def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
         msg = f"{where}: no masks of the model {model!r}, which the scores have; give the masks that were scored"
         raise InputError(msg)
     return path
+
+
+def _check_folder(folder: Path, cases: Iterable[Case]) -> None:
+    """Refuse a folder in which masks that were scored would be overwritten, or the chosen ones taken for theirs."""
+    target = folder.resolve()
+    places: defaultdict[tuple[Path, str], set[Path]] = defaultdict(set)
+    for case in cases:
+        for model, mask in case.masks.items():
+            # Above the sub-folders that are part of the case's name.
+            places[mask.path.parents[case.name.count("/")].resolve(), model].add(mask.path)
+    for (place, _), masks in sorted(places.items()):
+        # A lone mask may have been given as a file, and what lies beside it is nobody's.
+        lies_in = place in target.parents and len(masks) > 1
+        if target == place or lies_in or target in place.parents:
+            msg = f"--copy-best {folder}: shares a folder with the masks that were scored ({place}); choose another"
+            raise InputError(msg)
 
 
 def _check_masks(groups: Sequence[pl.DataFrame], known: Mapping[str, Case]) -> None:

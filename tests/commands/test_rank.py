@@ -187,3 +187,34 @@ def test_masks_of_other_cases_are_refused(run, scores, tmp_path):
     result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best")
     assert result.exit_code == 2
     assert "2 cases of the scores have no mask of their chosen model" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["masks", "masks/y", "masks/y/best", "masks/../masks/x", "link", "."])
+def test_the_masks_that_were_scored_are_not_overwritten(run, scores, tmp_path, place):
+    for model in "xy":
+        for case in "ab":
+            save(tmp_path / "masks" / model / f"{case}.png", np.eye(8))
+    (tmp_path / "link").symlink_to("masks/x")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / place)
+    assert result.exit_code == 2
+    assert f"--copy-best {tmp_path / place}: shares a folder with the masks that were scored" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_beside_a_mask_that_was_given_as_a_file_there_is_room(run, scores, tmp_path):
+    scores.write_text(HEADER + "x,1,1,x,0.9,0,0,8,8\n")
+    save(tmp_path / "x.png", np.eye(8))
+    result = run("rank", scores, "--masks", f"x={tmp_path / 'x.png'}", "--copy-best", tmp_path / "best")
+    assert result.exit_code == 0, result.stderr
+    assert np.asarray(Image.open(tmp_path / "best" / "x.png")).sum() == 8
+
+
+def test_a_place_that_cannot_be_written_is_refused_in_one_line(run, scores, tmp_path):
+    for model in "xy":
+        for case in "ab":
+            save(tmp_path / "masks" / model / f"{case}.png", np.eye(8))
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", scores / "best")
+    assert result.exit_code == 2
+    assert "cannot be written (" in result.stderr
+    assert result.stderr.count("\n") == 1
