@@ -9,6 +9,7 @@ import typer
 
 from segqa import console
 from segqa.commands.trained import check_weights_name, hand_over_weights
+from segqa.errors import InputError
 
 
 def train(
@@ -68,7 +69,8 @@ def train(
     from segqa.quality.torch_runner import choose_device, computes_in_bfloat16
     from segqa.quality.training import Trainer, train_to_file
 
-    if join():
+    is_first = join() == 0
+    if not is_first:
         console.set_quiet(True)  # the first process speaks for all
     chosen = make_recipe(recipe, backbone=backbone, heads=tuple(heads.split(",")), size=size)
     place = choose_device(device)
@@ -85,6 +87,8 @@ def train(
     library = read_library(prepared, leave_out=leave_out or ())
     counts = library.counts()
     console.note(f"{sum(counts.values())} records of {len(counts)} data sets, {len(library.validation)} to validate")
+    if not library.validation:
+        _tell_unvalidated(patience, aloud=is_first)
     trainer = Trainer(library.training, library.validation, chosen.spec, plan, mixture=chosen.mixture, initial=initial)
     steps = train_to_file(
         trainer, out, recipe=recipe, counts=counts, licence=licence, resume=resume, stop_after=stop_after
@@ -93,3 +97,14 @@ def train(
         console.note(progress.line(plan.examples))
     if trainer.rank == 0:
         hand_over_weights(out)
+
+
+def _tell_unvalidated(patience: int, *, aloud: bool) -> None:
+    """Warn that nothing will tell how good the network is; refuse what would have no effect."""
+    fact = "no group of the records is held out to validate with"
+    remedy = "name a data set with --leave-out, or prepare more groups (patients, volumes)"
+    if patience:
+        msg = f"--patience {patience}: {fact}, so it would never end the training; {remedy}"
+        raise InputError(msg)
+    if aloud:
+        console.warn(f"{fact}: the loss alone tells how the training goes; {remedy}")

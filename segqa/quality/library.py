@@ -34,7 +34,8 @@ def read_library(folders: Sequence[Path], *, validation_share: float = 0.1, leav
         leave_out: Data sets that go to validation whole, instead of groups.
 
     Raises:
-        InputError: A folder has no shard, a shard is damaged, or nothing is left to learn from.
+        InputError: A folder has no shard, a shard is damaged, a data set to leave out is not there, or nothing is left
+            to learn from.
     """
     training: list[Record] = []
     validation: list[Record] = []
@@ -50,6 +51,11 @@ def read_library(folders: Sequence[Path], *, validation_share: float = 0.1, leav
                 else:
                     held = group_share(f"{record.dataset}/{record.group}") < validation_share
                 (validation if held else training).append(record)
+    known = sorted({record.dataset for record in (*training, *validation)})
+    unknown = [name for name in leave_out if name not in known]
+    if unknown:
+        msg = f"--leave-out {', '.join(unknown)}: no record is of a data set of that name; known: {', '.join(known)}"
+        raise InputError(msg)
     if not training:
         msg = f"{', '.join(str(folder) for folder in folders)}: every record went to validation; leave fewer out"
         raise InputError(msg)

@@ -65,3 +65,21 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_example(run,
     result = run("train", prepared, "--out", tmp_path / name, "--examples", 8, *options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{name}: cannot be written (" in result.stderr
+
+
+@pytest.mark.parametrize(("held", "patience"), [(True, 0), (True, 2), (False, 0), (False, 2)])
+def test_nothing_to_validate_with_is_said_and_patience_refused(
+    run, prepare_phantoms, tmp_path, monkeypatch, held, patience
+):
+    monkeypatch.setattr("segqa.quality.library.group_share", lambda group: 0.0 if held and "held" in group else 1.0)
+    folder = prepare_phantoms(["held", "phantoms"])
+    monkeypatch.setattr("segqa.quality.training.Trainer.run", lambda *_, **__: iter(()))
+    monkeypatch.setattr("segqa.quality.training.Trainer.save_weights", lambda *_: None)
+    monkeypatch.setattr("segqa.commands.train.hand_over_weights", lambda out: None)
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+    result = run(
+        "train", folder, "--out", tmp_path / "mine.safetensors", "--examples", 8, "--patience", patience, *options
+    )
+    assert result.exit_code == (2 if patience and not held else 0)
+    assert ("no group of the records is held out to validate with" in result.stderr) == (not held)
+    assert ("error: --patience 2: " in result.stderr) == (patience == 2 and not held)

@@ -112,6 +112,12 @@ def test_a_data_set_can_be_left_out_whole(tmp_path):
     assert {record.dataset for record in library.validation} == {"b"}
 
 
+def test_a_data_set_to_leave_out_that_is_not_there_is_refused_and_the_known_ones_named(tmp_path):
+    write_shard(tmp_path / "shard-0.safetensors", [make_record(i, dataset="ab"[i % 2]) for i in range(8)])
+    with pytest.raises(InputError, match=r"--leave-out c: no record .*; known: a, b$"):
+        read_library([tmp_path], leave_out=["b", "c"])
+
+
 def test_a_folder_without_shards_and_a_library_without_training_are_refused(tmp_path):
     with pytest.raises(InputError, match="no shards"):
         read_library([tmp_path])
