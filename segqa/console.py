@@ -7,17 +7,27 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
     from _typeshed import ReadableBuffer
     from rich.console import Console
+    from rich.table import Table
 
 T = TypeVar("T")
 
 LINE_EVERY_SECONDS = 30.0
 """Without a terminal, progress is one line every so often: a log stays readable."""
+
+NO_WIDTH = 1_000_000
+"""A pipe or a log has no width: a table takes there what it needs."""
+
+FREE_TEXT = ("reason", "why")
+"""Columns that fold where a terminal is narrow; the others tell which object it is, and must not."""
+
+LEAST_TEXT = 20
+"""Such a column is not made narrower; then the terminal folds the lines of the table."""
 
 _quiet = False
 
@@ -63,8 +73,7 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # A pipe or a log has no width: never fold a table's columns there.
-    return Console(file=stream, width=None if stream.isatty() else 200, highlight=False, soft_wrap=True)
+    return Console(file=stream, width=None if stream.isatty() else NO_WIDTH, highlight=False, soft_wrap=True)
 
 
 def result(text: str) -> None:
@@ -89,19 +98,34 @@ def error(text: str) -> None:
 
 
 def table(frame: pl.DataFrame, *, title: str | None = None, limit: int | None = None) -> None:
-    """Print a frame as a table to stdout, numbers with four digits, at most `limit` rows."""
+    """Print a frame as a table to stdout, numbers with four digits, at most `limit` rows; no cell is cut."""
+    from rich.console import ConsoleDimensions
     from rich.table import Table
 
     shown = frame if limit is None else frame.head(limit)
     grid = Table(title=title, title_justify="left")
     for name, dtype in shown.schema.items():
-        grid.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+        side: Literal["left", "right"] = "right" if dtype.is_numeric() else "left"
+        grid.add_column(name, justify=side, no_wrap=name not in FREE_TEXT, overflow="fold")
     for row in shown.iter_rows():
         grid.add_row(*(_cell(value) for value in row))
     console = _console(stderr=False)
+    # With the height: of a dumb terminal rich believes the width alone to be 80.
+    console.size = ConsoleDimensions(max(console.width, _least_width(console, grid)), console.height)
     console.print(grid)
     if shown.height < frame.height:
         console.print(f"... {frame.height - shown.height} more rows")
+
+
+def _least_width(console: Console, grid: Table) -> int:
+    """Return the width below which rich would cut cells."""
+    texts = [column for column in grid.columns if not column.no_wrap]
+    for column in texts:
+        column.max_width = LEAST_TEXT
+    least = console.measure(grid, options=console.options.update(width=NO_WIDTH)).maximum
+    for column in texts:
+        column.max_width = None
+    return least
 
 
 def _cell(value: object) -> str:

@@ -1,3 +1,5 @@
+import io
+
 import polars as pl
 import pytest
 
@@ -40,6 +42,65 @@ def test_a_table_is_shown_whole_in_a_log_with_four_digits(capsys):
     assert "0.1235" in out
     assert "None" not in out
     assert "[red]x[/red]" in out  # a reason is no markup
+
+
+REASON = "box-clipped: 12 % of its area lies outside the image; " * 8
+KEYS = {"case": "phantom_with_a_long_name_01", "object": "12", "label": "spleen", "model": "average"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Print a table of one row to a log, or to a terminal of 80 columns, and return it as lines."""
+
+    def show(columns, stream):
+        monkeypatch.setenv("COLUMNS", "80")
+        with monkeypatch.context() as patch:
+            patch.setattr(console.sys, "stdout", stream)
+            console.table(pl.DataFrame({name: [text] for name, text in columns.items()}))
+        return stream.getvalue().splitlines()
+
+    return show
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+@pytest.mark.parametrize("free", ["reason", "remark"])
+def test_a_long_reason_folds_no_column_in_a_log(printed, free):
+    lines = printed(KEYS | {free: REASON}, io.StringIO())
+    assert len(lines) == 5
+    assert cells(lines[3]) == [*KEYS.values(), REASON.strip()]
+
+
+def test_a_reason_folds_on_a_narrow_terminal_and_nothing_else(printed):
+    lines = printed(KEYS | {"dice": "0.5", "reason": REASON}, Terminal())
+    rows = [cells(line) for line in lines[3:-1]]
+    assert rows[0][:-1] == [*KEYS.values(), "0.5"]
+    assert " ".join(row[-1] for row in rows).split() == REASON.split()
+    assert len(rows) > 1
+    assert "…" not in "".join(lines)
+
+
+def test_a_long_word_of_a_reason_is_folded_not_cut(printed):
+    path = "/data/" + "deep/" * 12
+    lines = printed(KEYS | {"why": path}, Terminal())
+    assert "".join(cells(line)[-1] for line in lines[3:-1]) == path
+
+
+def test_a_table_takes_no_more_than_the_terminal_where_folding_is_enough(printed):
+    lines = printed({"case": "a", "why": REASON}, Terminal())
+    assert {len(line) for line in lines} == {80}
+
+
+def test_columns_that_do_not_fit_a_terminal_are_left_to_it_whole(printed):
+    lines = printed(KEYS | {"more": "x" * 90, "why": REASON}, Terminal())
+    assert cells(lines[3])[:-1] == [*KEYS.values(), "x" * 90]
 
 
 def test_a_long_table_says_how_much_it_leaves_out(capsys):
