@@ -6,6 +6,7 @@ python docs/make_cli_reference.py
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +32,42 @@ Made by `docs/make_cli_reference.py`. Every option can also be given by a config
 """
 
 
+def describe_group(group: Any) -> str:
+    """Return the page's section of the options that stand before a command."""
+    text = "Before the command, as in `segqa --quiet score ...`; `-h` also after it, for the help of the command."
+    # The options of completion are typer's own, and so are their texts.
+    parameters = [one for one in group.params if not one.name.endswith("_completion")]
+    help_option = group.get_help_option(typer.Context(group, **group.context_settings))
+    return f"## segqa\n\n{text}\n\n{tabulate([*parameters, help_option])}"
+
+
 def describe(name: str, command: Any) -> str:
     """Return the page's section of one command."""
     if hasattr(command, "commands"):
         return "\n".join(describe(f"{name} {inner}", one) for inner, one in command.commands.items())
+    text = inspect.cleandoc(command.help or "")
+    parameters = [one for one in command.params if one.name != "help"]
+    return f"## segqa {name}\n\n{text}\n\n{tabulate(parameters)}"
+
+
+def tabulate(parameters: Iterable[Any]) -> str:
+    """Return a table of parameters, one a row."""
     rows = ["| | default | |", "|---|---|---|"]
-    for parameter in command.params:
-        if parameter.name == "help":
-            continue
-        names = ", ".join(f"`{text}`" for text in [*parameter.opts, *parameter.secondary_opts])
+    for parameter in parameters:
+        opts = sorted(parameter.opts, key=len, reverse=True)  # typer gives those of the help in random order
+        names = ", ".join(f"`{text}`" for text in [*opts, *parameter.secondary_opts])
         shown = parameter.name.upper() if parameter.param_type_name == "argument" else names
         unset = parameter.default is None or parameter.default is False or parameter.required
         default = "" if unset else f"`{parameter.default}`"
         rows.append(f"| {shown} | {default} | {getattr(parameter, 'help', '') or ''} |")
-    text = inspect.cleandoc(command.help or "")
-    return f"## segqa {name}\n\n{text}\n\n" + "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n"
 
 
 def render() -> str:
     """Return the whole page."""
     group: Any = typer.main.get_command(app)
     sections = [describe(name, command) for name, command in group.commands.items()]
-    return "\n".join([INTRODUCTION, *sections])
+    return "\n".join([INTRODUCTION, describe_group(group), *sections])
 
 
 if __name__ == "__main__":

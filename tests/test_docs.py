@@ -31,6 +31,13 @@ def test_the_reference_of_the_commands_is_up_to_date():
     assert load_generator().render() == (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("option", ["`--version`", "`--quiet`, `-q`", "`--help`, `-h`"])
+def test_the_options_before_a_command_are_in_the_reference(option):
+    first = load_generator().render().split("\n## ")[1]
+    assert first.startswith("segqa\n")
+    assert f"\n| {option} |" in first
+
+
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in commands() if f"segqa {name}" not in readme] == []
