@@ -113,6 +113,10 @@ def rank(
             allow_missing=allow_missing,
             workers=workers,
         )
+        if copy_best is not None:
+            from segqa.decisions.composing import check_folder
+
+            check_folder(copy_best, plan.cases)
         frame = _score(plan)
     joined = None if truth is None else join_truth(frame, tables.read_truth(truth))
     chosen = ranking.rank(frame)

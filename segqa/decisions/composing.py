@@ -47,7 +47,7 @@ def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Cas
             number, or a file cannot be written.
     """
     known = {case.name: case for case in cases}
-    _check_folder(folder, known.values())
+    check_folder(folder, known.values())
     by_label = scores.partition_by("case", "label", "model", as_dict=True)
     groups = chosen.drop_nulls("model").partition_by("case", maintain_order=True)
     _check_masks(groups, known)
@@ -93,8 +93,12 @@ def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
     return path
 
 
-def _check_folder(folder: Path, cases: Iterable[Case]) -> None:
-    """Refuse a folder in which masks that were scored would be overwritten, or the chosen ones taken for theirs."""
+def check_folder(folder: Path, cases: Iterable[Case]) -> None:
+    """Refuse a folder in which masks that were scored would be overwritten, or the chosen ones taken for theirs.
+
+    Raises:
+        InputError: It is one of the folders of the masks, lies in one, or holds one.
+    """
     target = folder.resolve()
     places: defaultdict[tuple[Path, str], set[Path]] = defaultdict(set)
     for case in cases:

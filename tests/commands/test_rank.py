@@ -202,6 +202,16 @@ def test_the_masks_that_were_scored_are_not_overwritten(run, scores, tmp_path, p
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
+def test_a_place_among_the_masks_is_refused_before_they_are_scored(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "masks/x", "masks/y"):
+        save(tmp_path / folder / "a.png", np.eye(8))
+    monkeypatch.setattr("segqa.commands.rank._score", lambda plan: pytest.fail("scored"))
+    result = run("rank", "images", "--masks", "masks", "--copy-best", "masks/x")
+    assert result.exit_code == 2
+    assert "shares a folder with the masks that were scored" in result.stderr
+
+
 def test_beside_a_mask_that_was_given_as_a_file_there_is_room(run, scores, tmp_path):
     scores.write_text(HEADER + "x,1,1,x,0.9,0,0,8,8\n")
     save(tmp_path / "x.png", np.eye(8))
