@@ -140,7 +140,7 @@ def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]
         frame = pl.DataFrame(schema=schema)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
-        found = ", ".join(frame.columns[:6]) or "no column"
+        found = ", ".join(_shown(name) for name in frame.columns[:6]) or "no column"
         msg = f"{path.name}: no column {', '.join(missing)} (found {found}); give a table written by segqa"
         raise InputError(msg)
     frame = frame.with_columns(
@@ -154,6 +154,12 @@ def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]
             _check_range(frame[name], path)
     frame = frame.with_columns(pl.col(*KEY_COLUMNS).fill_null(""), pl.col("status").fill_null(STATUS_OK))
     return frame.select(*schema, pl.exclude(*schema))
+
+
+def _shown(text: str) -> str:
+    """Return a name for a message: bytes of a file that is no table would upset a terminal."""
+    text = text[:40]
+    return text if text.isprintable() else ascii(text)
 
 
 def _check_range(dice: pl.Series, path: Path) -> None:

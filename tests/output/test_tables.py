@@ -182,6 +182,14 @@ def test_parquet_is_not_printed(scores):
         tables.render(scores, "parquet")
 
 
+def test_bytes_of_a_file_that_is_no_table_are_escaped(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_bytes(b"\x1b[2J\x07,b\nc,d\n")
+    with pytest.raises(InputError, match=r"no column case, .* \(found '\\x1b\[2J\\x07', b\); give") as error:
+        tables.read_scores(path)
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("value", [1.7, 85, -0.1])
 def test_percentages_are_refused(tmp_path, value):
     path = tmp_path / "s.csv"
