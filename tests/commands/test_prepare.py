@@ -364,7 +364,7 @@ def test_a_damaged_image_ends_the_run_or_becomes_a_row(data, filler, call, tmp_p
     assert "patient1_s03.png" in str(stopped.exception)
     assert skipped.exit_code == 4
     rows = pl.read_csv(tmp_path / "out" / "skipped.csv").filter(pl.col("case") == "patient1_s03")
-    assert rows["reason"][0].startswith("cannot be read: patient1_s03.png")
+    assert rows["reason"][0].startswith("cannot be read: images/patient1_s03.png")
     assert "patient1_s04" in set(pl.read_csv(tmp_path / "out" / "records.csv")["case"])
 
 
