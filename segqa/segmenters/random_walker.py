@@ -71,7 +71,7 @@ def _walk(image: Image, box: Box) -> Mask:
     shrink = min(1.0, SIDE / max(crop.size))
     width, height = (max(1, round(side * shrink)) for side in crop.size)
     pixels = np.asarray(crop.resize((width, height), PillowImage.Resampling.BOX), np.float64) / 255
-    if not pixels.std():  # no edge anywhere, and the walker's unit is the spread of the picture
+    if pixels.min() == pixels.max():  # no edge anywhere, and the walker's unit is the spread of the picture
         return np.ones((box.y1 - box.y0, box.x1 - box.x0), dtype=bool)
     # A frame repeats the outermost pixels: the background has seeds even where the box ends with the image.
     framed = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")

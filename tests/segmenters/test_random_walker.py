@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -67,6 +67,7 @@ def test_the_walk_solves_the_diffusion_equation(walker, monkeypatch):
     assert np.array_equal(mask, chance.reshape(seeds.shape)[1:-1, 1:-1] > 0.5)
 
 
+@example(seed=0, height=1, width=13, flat=True)  # the spread of equal numbers is not always 0
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.booleans())
 def test_any_box_of_any_picture_gives_a_mask_within_it(seed, height, width, flat):
     rng = np.random.default_rng(seed)
