@@ -133,7 +133,7 @@ def _check_sources(plan: PreparePlan, specs: list[str]) -> None:
 
 def _announce(plan: PreparePlan, *, components: bool) -> None:
     """Say on stderr what was found, and what the user should know about it."""
-    from segqa.data.files import list_some
+    from segqa.data.cases import remark_unused
 
     found = plan.dataset
     console.note(f"layout {plan.layout}: {plan.why}")
@@ -143,8 +143,7 @@ def _announce(plan: PreparePlan, *, components: bool) -> None:
     if found.left_out:
         console.warn(f"{len(found.left_out)} files or objects are left out; skipped.csv says why")
     if plan.unused_boxes:
-        fact = f"the boxes of {len(plan.unused_boxes)} cases belong to no image"
-        console.warn(f"{fact}: {list_some(plan.unused_boxes, limit=3)}; the keys must be stems")
+        console.warn(remark_unused(plan.unused_boxes))
     if found.split == "test":
         console.warn(f"{found.name} is a test set by its dataset.json: measure on it, never train or tune on it")
     if components and found.has_instances:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,10 +55,7 @@ class Cases:
         """Return what is wrong with boxes of which only some belong to an image, a line each."""
         remarks = []
         if self.unused_boxes:
-            shown = list_some(self.unused_boxes, limit=3)
-            remarks.append(
-                f"the boxes of {len(self.unused_boxes)} cases belong to no image: {shown}; the keys must be stems"
-            )
+            remarks.append(remark_unused(self.unused_boxes))
         if self.unboxed:
             remarks.append(f"{self.unboxed} of {len(self)} cases have no box; their masks' own boxes are taken")
         return remarks
@@ -73,6 +70,12 @@ class LoadedCase:
     """Label map by model."""
     boxes: tuple[PromptBox, ...]
     """Boxes of the case, inside the image."""
+
+
+def remark_unused(names: Sequence[str]) -> str:
+    """Return a line on boxes whose cases are not among the images."""
+    fact = f"the boxes of {len(names)} cases belong to no image"
+    return f"{fact}: {list_some(names, limit=3)}; the keys must be stems"
 
 
 def find_cases(

@@ -344,10 +344,11 @@ def test_a_missing_prediction_is_named_before_any_work(data, call, tmp_path):
 
 
 def test_boxes_of_a_file_are_prompts_and_one_outside_is_a_row(data, filler, call, tmp_path):
-    boxes = {"patient0_s00": [[2, 4, 33, 41]], "patient1_s04": [[200, 200, 240, 240]]}
+    boxes = {"patient0_s00": [[2, 4, 33, 41]], "patient1_s04": [[200, 200, 240, 240]], "gone": [[0, 0, 9, 9]]}
     (tmp_path / "boxes.json").write_text(json.dumps({"format": "xyxy", "boxes": boxes}))
 
-    call(data, "--out", tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+    result = call(data, "--out", tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+    assert "warning: the boxes of 1 cases belong to no image: gone; the keys must be stems" in result.stderr
 
     table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("prompt") == "file")
     assert table.select("case", "x0", "y0", "x1", "y1").rows() == [("patient0_s00", 2, 4, 33, 41)]
