@@ -200,7 +200,7 @@ def _find_lonely(pairs: Pairs) -> list[str]:
 
 def _shown(key: str, path: Path) -> str:
     """Return the file as it lies below the folder that was given."""
-    return show_name(f"{key.rpartition('/')[0]}/{path.name}") if "/" in key else show_name(path.name)
+    return show_name(Path(key).with_name(path.name))
 
 
 class _Finder:
