@@ -21,12 +21,12 @@ import polars as pl
 import torch
 
 from benchmarks.quality import agreement_row, by_set, judge, selection_row
+from segqa.devices import computes_in_bfloat16
 from segqa.quality.library import read_library
 from segqa.quality.preprocessing import EVANYSEG
 from segqa.quality.recipes import Recipe, make_recipe
 from segqa.quality.records import Record
 from segqa.quality.scoring import load_evaluator
-from segqa.quality.torch_runner import computes_in_bfloat16
 from segqa.quality.training import Plan, Trainer
 
 

@@ -87,6 +87,11 @@ def note(text: str) -> None:
         sys.stderr.write(text + "\n")
 
 
+def annotate(text: str) -> None:
+    """Say on stderr what a machine reads there, such as GitHub's annotations: no note that could be silenced."""
+    sys.stderr.write(text + "\n")
+
+
 def warn(text: str) -> None:
     """Say what the user should know, on stderr."""
     sys.stderr.write(f"warning: {text}\n")

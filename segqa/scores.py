@@ -127,10 +127,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
     Raises:
         InputError: A case cannot be read and errors stop the run; the journal is of another run.
     """
-    reasons: dict[str, list[str]] = {}
-    for text in plan.cases.skipped:  # one row a file name: the keys of a table are unique
-        reasons.setdefault(text.rpartition(" (")[0], []).append(text)
-    lost = [error_row(name, "", f"without partner: {'; '.join(texts)}") for name, texts in reasons.items()]
+    lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
     keep_lost = plan.reading.on_error == "skip"
     if journal is None:
         yield from _score(plan, plan.cases)

@@ -156,8 +156,8 @@ def test_what_has_no_partner_stops_the_run_is_left_out_or_is_a_row(plan, demo):
     assert to_table(run_score(left_out)).height == 5 * 9 - 3
     table = to_table(run_score(plan(reading=Reading(on_error="skip"))))
     (row,) = table.filter(status="error").iter_rows(named=True)
-    assert row["case"] == "phantom_02.png"
-    assert "no mask of 'average'" in row["reason"]
+    assert (row["case"], row["model"]) == ("phantom_02", "average")
+    assert row["reason"] == "without partner: phantom_02.png (no mask of 'average')"
 
 
 def test_the_summary_says_what_is_scored_and_with_what(plan):

@@ -46,14 +46,12 @@ def benchmark(
 
     segqa benchmark --truth evaluation.csv --plots figures
     """
-    from segqa.decisions import agreement, benchmarking
+    from segqa.decisions import benchmarking
     from segqa.output import tables
 
     check_output(output, file_format, scores, truth)
     frame = tables.read_scores(scores)
     joined = frame if truth is None else join_truth(frame, tables.read_truth(truth))
-    if n_lost := frame.height - agreement.of_models(frame).height:
-        console.note(f"{n_lost} rows are files without partner: of no model, left out")
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
     hand_over(found.models, output=output, file_format=file_format, schema="segqa.benchmark", title="Predicted scores")
     if file_format == "table":

@@ -40,14 +40,14 @@ def calibrate_weights(
 
     segqa calibrate-weights weights/mine.safetensors prepared --stand-in without-ct.safetensors
     """
-    import shutil
-
+    from segqa.data.files import check_writable, write_whole
     from segqa.quality.calibration import write_calibration
     from segqa.quality.library import read_library
     from segqa.quality.residuals import calibrate, make_fold
     from segqa.quality.scoring import load_evaluator
 
     target = out or weights
+    check_writable(target)
     library = read_library(prepared)
     evaluator, *others = (load_evaluator(path, runtime=runtime, device=device) for path in (weights, *(stand_in or ())))
     own, *theirs = (make_fold(judge, library, leave_out or ()) for judge in (evaluator, *others))
@@ -55,6 +55,6 @@ def calibrate_weights(
     write_calibration(weights, calibration, target)
     graph, copy = weights.with_suffix(".onnx"), target.with_suffix(".onnx")
     if target != weights and graph.is_file():
-        shutil.copyfile(graph, copy)
+        write_whole(copy, lambda file: file.write(graph.read_bytes()))
     for head, interval in calibration.intervals.items():
         console.result(f"{target} written: {head}: {interval.describe()}; groups are {calibration.about['groups']}")

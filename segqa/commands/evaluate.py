@@ -64,7 +64,8 @@ def evaluate(
         axis=axis,
     )
     if found.skipped:
-        console.warn(f"{len(found.skipped)} files without partner are left out: {list_some(found.skipped, limit=3)}")
+        some = list_some([str(one) for one in found.skipped], limit=3)
+        console.warn(f"{len(found.skipped)} files without partner are left out: {some}")
     for remark in found.box_remarks():
         console.warn(remark)
     cases = console.progress(found, description="cases evaluated", total=len(found))

@@ -76,5 +76,5 @@ def flag(
     if junit is not None:
         ci.write_junit(junit, frame, flags)
     for line in ci.github_lines(flags, frame.height):
-        console.note(line)
+        console.annotate(line)
     gates.check_gate(flags, frame.height, above_count=fail_above_count, above_share=fail_share)

@@ -171,7 +171,7 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     if not CLASSICAL.issuperset(specs):
         require_torch("segqa prepare with a segmenter")
         if device == "auto":
-            from segqa.quality.torch_runner import choose_device
+            from segqa.devices import choose_device
 
             place = str(choose_device(device))
     loaded = [load_segmenter(spec, device=place) for spec in specs]
@@ -181,13 +181,13 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     if bfloat16 and not CLASSICAL.issuperset(specs):
         import torch
 
+        from segqa.devices import bfloat16_remark
         from segqa.quality.half_precision import HalfPrecision
-        from segqa.quality.torch_runner import computes_in_bfloat16
         from segqa.segmenters.prompted import PromptedModel
 
         console.note("bfloat16: the edges of masks differ a little from those in full precision")
-        if not computes_in_bfloat16(torch.device(place)):
-            console.warn(f"--bfloat16: {place} has no instructions for it and is slower with it; leave it out")
+        if remark := bfloat16_remark(torch.device(place)):
+            console.warn(remark)
         return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
     return loaded
 

@@ -26,6 +26,7 @@ def spe_estimate(
     ] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.9,
     engine_weights: Annotated[Path | None, typer.Option(help="UniverSeg's weights file.")] = None,
+    device: Annotated[str, typer.Option(help="Of UniverSeg: auto, cpu, cuda, mps.")] = "auto",
     file_format: Annotated[Literal["table", "json"], typer.Option("--format", help="What to print.")] = "table",
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report of the gates.")] = None,
 ) -> None:
@@ -44,9 +45,8 @@ def spe_estimate(
     under, over = gating.parse_gates(fail_under or []), gating.parse_gates(fail_over or [])
     fitted = load_bundle(bundle)
     settings = fitted.settings
-    engine = create_engine(
-        settings.engine, weights=engine_weights, precision=settings.engine_settings.get("precision", "fp32")
-    )
+    precision = settings.engine_settings.get("precision", "fp32")
+    engine = create_engine(settings.engine, weights=engine_weights, precision=precision, device=device)
     if engine.notice:
         console.note(engine.notice)
     found = estimating.estimate(
@@ -69,7 +69,7 @@ def spe_estimate(
     if junit is not None:
         gating.write_junit(gates, junit)
     for line in gating.github_lines(found, gates):
-        console.note(line)
+        console.annotate(line)
     broken = [gate.sentence for gate in gates if gate.is_broken]
     if broken:
         raise GateError("; ".join(broken))

@@ -23,6 +23,7 @@ def spe_fit(
     engine: Annotated[Literal["readout", "universeg"], typer.Option(help="In-context segmenter.")] = "readout",
     engine_weights: Annotated[Path | None, typer.Option(help="UniverSeg's weights file.")] = None,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of UniverSeg; bf16 is not exact.")] = "fp32",
+    device: Annotated[str, typer.Option(help="Of UniverSeg: auto, cpu, cuda, mps.")] = "auto",
     mapping: Annotated[
         Literal["auto", "linear", "quadratic", "log", "isotonic"],
         typer.Option(help="Kind of mapping; auto takes the least leave-one-out error, metric by metric."),
@@ -46,15 +47,22 @@ def spe_fit(
     segqa spe-fit --train-images train/images --train-masks train/masks --test-images test/images
     --test-masks test/masks --predictions test/predictions --out spe.bundle
     """
+    from segqa.data.files import check_writable
     from segqa.output.journal import Journal as DiskJournal
     from segqa.spe import fitting
     from segqa.spe.bundle import save_bundle
     from segqa.spe.engines import create_engine
     from segqa.spe.journal import Journal
 
-    chosen = create_engine(engine, weights=engine_weights, precision=precision)
+    chosen = create_engine(engine, weights=engine_weights, precision=precision, device=device)
     if chosen.notice:
         console.note(chosen.notice)
+    if precision == "bf16":
+        from segqa.devices import bfloat16_remark, choose_device
+
+        if remark := bfloat16_remark(choose_device(device)):
+            console.warn(remark)
+    check_writable(out)
     opened: list[DiskJournal] = []
     with ExitStack() as stack:
 

@@ -63,10 +63,10 @@ def train(
 
     require_torch("segqa train", extra="train")
     check_weights_name(out)
+    from segqa.devices import choose_device, computes_in_bfloat16
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
-    from segqa.quality.torch_runner import choose_device, computes_in_bfloat16
     from segqa.quality.training import Trainer, train_to_file
 
     is_first = join() == 0

@@ -21,9 +21,23 @@ from segqa.data.types import Case, Picture, PromptBox, Source
 from segqa.data.volumes import read_grid
 from segqa.errors import InputError
 
-__all__ = ["Cases", "LoadedCase", "check_cases", "check_same_size", "find_cases", "read_case"]
+__all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case"]
 
 Boxes = Mapping[str, tuple[PromptBox, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lonely:
+    """A file without partner."""
+
+    case: str
+    models: tuple[str, ...]
+    """Whose mask has no image, or who have no mask of the image."""
+    text: str
+    """The file as it lies below the folder that was given, and what it lacks."""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,7 @@ class Cases:
     """The cases that were found, and what was left out."""
 
     cases: tuple[Case, ...]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Lonely, ...] = ()
     """Files without a partner, left out because missing ones were allowed."""
     ignored: tuple[str, ...] = ()
     """Visible files that are no pictures, or further channels."""
@@ -116,7 +130,7 @@ def find_cases(
     pairs = pair_files(images, masks)
     skipped = _find_lonely(pairs)
     if skipped and not allow_missing:
-        fact = f"{len(skipped)} files without partner: {list_some(skipped)}"
+        fact = f"{len(skipped)} files without partner: {list_some([str(one) for one in skipped])}"
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
     finder = _Finder(pairs, dict(boxes or {}), axis, max_pixels)
@@ -181,20 +195,21 @@ def _place_boxes(case: Case, image: Picture) -> tuple[PromptBox, ...]:
     return tuple(placed)
 
 
-def _find_lonely(pairs: Pairs) -> list[str]:
+def _find_lonely(pairs: Pairs) -> list[Lonely]:
     """Return every file without partner, in order of key; a model that lacks a mask counts."""
     lonely = []
     for key in sorted({*pairs.images, *(key for files in pairs.masks.values() for key in files)}):
         if key not in pairs.images:
             lonely += [
-                f"{_shown(key, files[key])} (mask of {model!r}, no image)"
+                Lonely(key, (model,), f"{_shown(key, files[key])} (mask of {model!r}, no image)")
                 for model, files in pairs.masks.items()
                 if key in files
             ]
             continue
-        absent = [repr(model) for model, files in pairs.masks.items() if key not in files]
+        absent = tuple(model for model, files in pairs.masks.items() if key not in files)
         if absent:
-            lonely.append(f"{_shown(key, pairs.images[key])} (no mask of {list_some(absent, limit=3)})")
+            whose = list_some([repr(model) for model in absent], limit=3)
+            lonely.append(Lonely(key, absent, f"{_shown(key, pairs.images[key])} (no mask of {whose})"))
     return lonely
 
 

@@ -51,13 +51,8 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     return joined
 
 
-def of_models(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that belong to a model; a file without partner has a row with neither model nor object."""
-    return frame.filter((pl.col("model").fill_null("") != "") | (pl.col("object").fill_null("") != ""))
-
-
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of objects; that of a file that could not be read stays only where its case has no other.
+    """Return the rows of objects; that of a file that is broken or not there stays only where its case has no other.
 
     The objects of the case are then those that other models have there; this one has no score of them.
     """
@@ -96,7 +91,7 @@ def order_curve(frame: pl.DataFrame) -> pl.DataFrame:
         frame: Scores with `predicted_dice` and `true_dice` (`join_truth`).
     """
     rows = []
-    for model in sorted(of_models(frame)["model"].unique().to_list()):
+    for model in sorted(frame["model"].unique().to_list()):
         shares, numbers = beta_relative_accuracy(*defined_pairs(frame.filter(model=model)))
         for beta, share, number in zip(BETAS, shares.tolist(), numbers.tolist(), strict=True):
             rows.append((model, beta, None if math.isnan(share) else share, number))

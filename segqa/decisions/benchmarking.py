@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from segqa.data.layouts.dataset import group_of
-from segqa.decisions.agreement import of_models, without_lost
+from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     """Compare models by mean predicted Dice, with percentile bootstrap intervals over images and volumes.
 
     Args:
-        scores: A table of scores; rows of no model (files without partner) do not count.
+        scores: A table of scores.
         level: Level of the intervals, above 0 and below 1; each interval holds by itself, not all at once.
         n_draws: Number of bootstrap draws.
         seed: Seed of the draws.
@@ -59,7 +59,6 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     Raises:
         InputError: The table is empty, or the level is out of range.
     """
-    scores = of_models(scores)
     models = sorted(scores["model"].unique().to_list())
     scores = without_lost(scores)
     if scores.is_empty():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from segqa.decisions.agreement import of_models, without_lost
+from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
 
 OBJECT = ("case", "object", "label")
@@ -25,7 +25,7 @@ def rank(scores: pl.DataFrame) -> pl.DataFrame:
         pl.col("predicted_dice").is_not_null(),
         pl.col("predicted_dice").is_not_nan(),
     )
-    n_models = of_models(scores)["model"].n_unique()
+    n_models = scores["model"].n_unique()
     numbered = without_lost(scores).with_columns(
         _row=pl.int_range(pl.len()), _scored=scored[0] & scored[1].fill_null(False)
     )
@@ -69,11 +69,11 @@ def selection_table(frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: There are fewer than two models.
     """
-    frame = of_models(frame)
     models = sorted(frame["model"].unique().to_list())
     if len(models) < 2:
         msg = f"a choice needs two models or more; the table has {len(models)}: {', '.join(models)}"
         raise InputError(msg)
+    frame = without_lost(frame)
     candidates = frame.select(*OBJECT, "model", "predicted_dice", "true_dice").fill_nan(None).drop_nulls()
     candidates = candidates.filter(pl.col("model").n_unique().over(OBJECT) == len(models))
     best = pl.col("true_dice").max().over(OBJECT)

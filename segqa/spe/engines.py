@@ -41,24 +41,30 @@ class Engine(Protocol):
         ...
 
 
-def create_engine(name: str, *, weights: Path | None = None, precision: str = "fp32") -> Engine:
+def create_engine(name: str, *, weights: Path | None = None, precision: str = "fp32", device: str = "auto") -> Engine:
     """Return the engine of that name.
 
     Args:
         name: One of `ENGINES`.
         weights: A UniverSeg weights file; `None` takes the published one where it is installed, else segqa's own.
         precision: `fp32`, or `bf16` (UniverSeg only: faster, flips about 0.06 % of the pixels).
+        device: Where UniverSeg computes (`devices.choose_device`); the readout engine is for the CPU.
 
     Raises:
-        InputError: for an unknown name, or a weights file that is missing or of another layout.
+        InputError: for an unknown name, a weights file that is missing or of another layout, a device that is not
+            there, or when the readout engine is asked for what only UniverSeg has.
     """
     if name == "readout":
+        if weights is not None or precision != "fp32" or device not in ("auto", "cpu"):
+            msg = "the readout engine has weights of its own and computes in fp32 on the CPU; leave out "
+            raise InputError(msg + "--engine-weights, --precision and --device, or use --engine universeg")
         from segqa.spe.readout import Readout
 
         return Readout()
     if name == "universeg":
+        from segqa.devices import choose_device
         from segqa.spe.universeg import UniverSeg, find_weights
 
-        return UniverSeg.from_file(weights or find_weights(), precision=precision)
+        return UniverSeg.from_file(weights or find_weights(), precision=precision, device=choose_device(device))
     msg = f"--engine {name}: unknown; choose one of {', '.join(ENGINES)}"
     raise InputError(msg)

@@ -40,6 +40,7 @@ LICENCE_NOTICE = "UniverSeg's published weights are for research only (OpenRAIL+
 THRESHOLD = 0.4
 """The SPE authors' cut of UniverSeg's probabilities (their configuration, not in the paper)."""
 REPLACED_BY = f"the published weights replace it where {OFFICIAL_FILE} is installed"
+CPU = torch.device("cpu")
 SIDES = (32, 64, 128)
 N_ENCODER, N_DECODER = 4, 3
 SLOPE = 0.01
@@ -166,7 +167,13 @@ class UniverSeg:
     is_cheap = False
 
     def __init__(
-        self, state: State, *, source: str = "state dict", precision: str = "fp32", usage: Usage | None = None
+        self,
+        state: State,
+        *,
+        source: str = "state dict",
+        precision: str = "fp32",
+        device: torch.device = CPU,
+        usage: Usage | None = None,
     ) -> None:
         usage = usage or Usage()
         self.side, self.threshold, self.notice = usage.side, usage.threshold, usage.notice
@@ -175,24 +182,25 @@ class UniverSeg:
         checkpoints.check_layout(state, expected_shapes(self.width), name="universeg", source=source)
         checkpoints.check_finite(state, source=source)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        self._device = device
         digest = hashlib.sha256()
         for name in sorted(state):
             digest.update(name.encode() + state[name].float().contiguous().numpy().tobytes())
         self.settings = {"weights_sha256": digest.hexdigest(), "precision": precision}
-        cast = {name: tensor.to(self._dtype) for name, tensor in state.items()}
+        cast = {name: tensor.to(device, self._dtype) for name, tensor in state.items()}
         self._encoder = [_Block.from_state(cast, f"enc_blocks.{i}") for i in range(N_ENCODER)]
         self._decoder = [_Block.from_state(cast, f"dec_blocks.{i}") for i in range(N_DECODER)]
         self._head = (cast["out_conv.conv.weight"], cast["out_conv.conv.bias"])
 
     @classmethod
-    def from_file(cls, path: Path, *, precision: str = "fp32") -> UniverSeg:
+    def from_file(cls, path: Path, *, precision: str = "fp32", device: torch.device = CPU) -> UniverSeg:
         """Return the network of a safetensors file or of the official checkpoint.
 
         Raises:
             InputError: when the file is missing, damaged or of another layout.
         """
         state = checkpoints.read_state(path)
-        return cls(state, source=path.name, precision=precision, usage=Usage.from_file(path))
+        return cls(state, source=path.name, precision=precision, device=device, usage=Usage.from_file(path))
 
     @torch.inference_mode()
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> NDArray[np.float32]:
@@ -204,17 +212,17 @@ class UniverSeg:
         probabilities = torch.sigmoid(torch.cat([self.forward(query[None], support) for query in grey]))
         if factor > 1:
             probabilities = functional.interpolate(probabilities, scale_factor=factor, mode="bilinear")
-        found: NDArray[np.float32] = probabilities[:, 0].numpy()
+        found: NDArray[np.float32] = probabilities[:, 0].cpu().numpy()
         return found
 
     @torch.inference_mode()
     def prepare(self, pairs: Tensor) -> SupportSet:
         """Return what depends on the support pairs `(S, 2, H, W)` (image, mask) alone."""
-        pairs = _fast(pairs.to(self._dtype))
+        pairs = _fast(pairs.to(self._device, self._dtype))
         block = self._encoder[0]
         # One tensor for all: maps of their own would lie scattered between what is freed, and hold its memory.
         shape = (len(pairs), self.width, *pairs.shape[2:])
-        first = torch.empty(shape, dtype=self._dtype, memory_format=torch.channels_last)
+        first = torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=torch.channels_last)
         for pair, kept in zip(pairs, first, strict=True):
             kept.copy_(_conv(_conv(pair[None], block.support), block.after_support[0])[0])
         return SupportSet(pairs.mean(0, keepdim=True), first)
@@ -223,7 +231,7 @@ class UniverSeg:
     def forward(self, query: Tensor, support: SupportSet) -> Tensor:
         """Return float32 logits `(1, 1, H, W)` of one query `(1, 1, H, W)` in 0..1."""
         block = self._encoder[0]
-        mixed = block.mix(_fast(query.to(self._dtype)))
+        mixed = block.mix(_fast(query.to(self._device, self._dtype)))
         shared = _conv(mixed, *block.after_support)
         target = block.to_query(mixed, support.mean)
         mean_of_first = torch.zeros_like(shared)

@@ -25,12 +25,11 @@ def test_models_are_printed_best_first(run, tables):
     assert [row["model"] for row in json.loads(result.stdout)["rows"]] == ["good", "bad"]
 
 
-def test_files_without_partner_are_counted_and_no_model(run, tables):
+def test_a_missing_mask_is_an_object_without_score_of_its_model(run, tables):
     with tables[0].open("a") as file:
-        file.write("x.png,,,,\n")
-    result = run("benchmark", tables[0], "--format", "json")
-    assert [row["model"] for row in json.loads(result.stdout)["rows"]] == ["good", "bad"]
-    assert "1 rows are files without partner: of no model, left out" in result.stderr
+        file.write("x,1,1,good,0.9\nx,,,bad,\n")
+    rows = json.loads(run("benchmark", tables[0], "--format", "json").stdout)["rows"]
+    assert [(row["model"], row["n"], row["n_unscored"]) for row in rows] == [("good", 41, 0), ("bad", 40, 1)]
 
 
 def test_people_see_the_differences_too(run, tables):

@@ -58,3 +58,11 @@ def test_weights_of_unknown_training_sets_are_refused(run, prepared, tiny_weight
     result = run("calibrate-weights", tiny_weights, prepared, "--runtime", "onnx", "--device", "cpu")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--leave-out" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_judged(run, prepared, tiny_weights, tmp_path):
+    taken = tmp_path / "taken.safetensors"
+    taken.mkdir()
+    result = run("calibrate-weights", tiny_weights, prepared, *left_out(1), "--out", taken)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "taken.safetensors: cannot be written" in result.stderr  # and not that one group is too few

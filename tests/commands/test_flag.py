@@ -115,7 +115,7 @@ def test_github_gets_annotations_and_a_summary(run, scores, tmp_path, monkeypatc
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    result = run("flag", scores, "--format", "json")
+    result = run("-q", "flag", scores, "--format", "json")
     assert "::warning title=segqa%3A case_00%2C object 1%2C label 1" in result.stderr
     assert json.loads(result.stdout)
     assert "case_00" in summary.read_text()

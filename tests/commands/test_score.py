@@ -249,8 +249,8 @@ def test_a_bad_file_is_a_row_with_its_reason_when_errors_are_skipped(score, demo
     assert left_behind(tmp_path) == ["segqa/scores.csv", "segqa/scores.run.json"]
     table = read_scores(tmp_path / "segqa/scores.csv")
     failed = table.filter(status="error")
-    # An image costs all its models; that it is not there at all is one fact.
-    assert failed.height == (3 if path == IMAGE and name != "missing image" else 1)
+    assert failed.height == (3 if path == IMAGE else 1)  # an image costs all its models
+    assert set(failed["case"]) == {"phantom_02"}
     assert failed["predicted_dice"].null_count() == failed.height
     assert failed["reason"].str.contains("phantom_02").all()
     assert table.filter(case="phantom_01").height == 9  # nobody else pays

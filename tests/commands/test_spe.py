@@ -169,7 +169,7 @@ def test_github_gets_a_summary_and_an_annotation(data, bundle, run, tmp_path, mo
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
 
-    result = run(*estimate_arguments(data, bundle), "--fail-under", "dice=0.999")
+    result = run("-q", *estimate_arguments(data, bundle), "--fail-under", "dice=0.999")
 
     assert "::error title=segqa spe-estimate::dice of label 1" in result.stderr
     assert "| 1 | dice |" in (tmp_path / "summary.md").read_text()
@@ -199,13 +199,26 @@ def test_universeg_works_without_the_published_weights_and_says_which_it_uses(da
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     bundle = tmp_path / "spe.bundle"
 
-    fitted = run(*fit_arguments(data, bundle), "--engine", "universeg", "--support-size", 8)
+    fitted = run(*fit_arguments(data, bundle), "--engine", "universeg", "--support-size", 8, "--device", "cpu")
     estimated = run(*estimate_arguments(data, bundle), "--format", "json")
 
     assert fitted.exit_code == estimated.exit_code == 0
+    assert "bfloat16" not in fitted.stderr
     for result in (fitted, estimated):
         assert "incontext-w32.safetensors: segqa's own in-context network" in result.stderr
     assert 0 < json.loads(estimated.stdout)["metrics"]["dice"]["estimate"] < 1
+
+
+@pytest.mark.parametrize(("native", "is_warned"), [(True, False), (False, True)])
+def test_bfloat16_is_warned_of_where_it_is_emulated(data, run, tmp_path, monkeypatch, native, is_warned):
+    pytest.importorskip("torch")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    (tmp_path / "spe.bundle").mkdir()  # to end it early: this is said before anything slow begins
+    options = ("--engine", "universeg", "--precision", "bf16", "--device", "cpu")
+
+    result = run(*fit_arguments(data, tmp_path / "spe.bundle"), *options, "--support-size", 1, "--repeats", 1)
+
+    assert ("warning: bfloat16: cpu has no instructions for it" in result.stderr) == is_warned
 
 
 def test_the_mappings_are_drawn_for_each_metric(data, run, tmp_path):

@@ -135,7 +135,8 @@ def test_all_files_without_partner_are_named_at_once(images, masks):
     found = find_cases(images, masks, allow_missing=True)
     assert names(found) == ["a"]
     assert len(found.skipped) == 8
-    assert found.skipped[-1] == "z.png (mask of 'masks', no image)"
+    last = found.skipped[-1]
+    assert (last.case, last.models, str(last)) == ("z", ("masks",), "z.png (mask of 'masks', no image)")
 
 
 def test_a_model_that_lacks_a_mask_counts_as_unmatched(images, masks):

@@ -81,10 +81,15 @@ def test_a_pair_is_ordered_by_the_objects_that_both_have_scores_of():
     assert 0 < pair["lower"] < pair["difference"] < pair["upper"]
 
 
-def test_a_file_without_partner_is_no_model():
-    lost = pl.DataFrame({"case": ["x.png"], "object": [""], "label": [""], "model": [""]})
-    result = benchmark(pl.concat([scores(), lost], how="diagonal"))
-    assert result.models.equals(benchmark(scores()).models)
+def test_a_mask_that_is_not_there_is_an_object_without_score():
+    there, gone = {"case": "x", "object": "1", "label": "1", "model": "b", "predicted_dice": 0.5}, {"case": "x"}
+    lost = pl.DataFrame([there, gone | {"object": "", "label": "", "model": "a"}])
+    counts = {
+        row["model"]: row["n_unscored"]
+        for row in benchmark(pl.concat([scores(), lost], how="diagonal")).models.to_dicts()
+    }
+    before = {row["model"]: row["n_unscored"] for row in benchmark(scores()).models.to_dicts()}
+    assert {model: counts[model] - before[model] for model in counts} == {"a": 1, "b": 0, "c": 1}
 
 
 def test_a_real_difference_is_told_from_chance():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,6 +101,12 @@ def test_the_same_call_gives_the_same_bytes_whatever_was_asked_before(engine):
     engine.segment(images[:1], images[1:], masks[1:])
 
     assert engine.segment(images[3:], images[:3], masks[:3]).tobytes() == fresh.tobytes()
+
+
+@pytest.mark.parametrize("option", [{"weights": Path("w.pt")}, {"precision": "bf16"}, {"device": "cuda"}])
+def test_what_only_universeg_has_is_refused(option):
+    with pytest.raises(InputError, match=r"leave out --engine-weights, .* or use --engine universeg"):
+        create_engine("readout", **option)
 
 
 def test_an_image_whose_maps_are_kept_in_half_precision_gives_the_same_bytes(monkeypatch):

@@ -107,6 +107,21 @@ def test_the_factored_form_gives_the_logits_of_the_plain_network(width, n_suppor
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
+def test_everything_is_computed_on_the_device_that_is_asked_for():
+    """PyTorch refuses operations on tensors of two devices; `meta` is one that every machine has."""
+    network = UniverSeg(generate_state(8), device=torch.device("meta"))
+
+    logits = network.forward(random_pairs(1, 32)[0], network.prepare(torch.cat(random_pairs(3, 32), dim=1)))
+
+    assert (logits.device.type, logits.shape, logits.dtype) == ("meta", (1, 1, 32, 32), torch.float32)
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "abacus"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(InputError, match=rf"--device {device}: not available here"):
+        create_engine("universeg", device=device)
+
+
 def test_segment_gives_probabilities_of_the_plain_network_for_several_queries():
     state = generate_state(8)
     rng = np.random.default_rng(0)

@@ -151,7 +151,7 @@ def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> 
         LabelledCase(case.name, group_of(case.name), case.image, partial(read_label_map, case.masks[TRUTH]))
         for case in found
     ]
-    left_out = tuple(LeftOut(text.partition(" (")[0], f"without partner: {text}") for text in found.skipped)
+    left_out = tuple(LeftOut(one.case, f"without partner: {one}") for one in found.skipped)
     return Dataset(name, tuple(cases), left_out=left_out, empty_slices=found.empty_slices)
 
 

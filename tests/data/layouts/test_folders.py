@@ -42,7 +42,7 @@ def test_files_without_partner_are_refused_or_left_out_with_a_reason(tmp_path, d
     dataset = read(tmp_path / "scans", tmp_path / "labels", allow_missing=True)
 
     assert [case.name for case in dataset.cases] == ["a"]
-    assert [gone.case for gone in dataset.left_out] == ["b.png"]
+    assert [gone.case for gone in dataset.left_out] == ["b"]
 
 
 def test_a_volume_becomes_its_slices_with_foreground_in_one_group(tmp_path):
