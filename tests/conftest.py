@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from hypothesis import settings
 # Time is not what a property is about, and machines of CI are slow at random.
 settings.register_profile("segqa", deadline=None)
 settings.load_profile("segqa")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each of several test processes computes on one core; more threads would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
