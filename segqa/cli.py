@@ -79,6 +79,6 @@ app.add_typer(weights, name="weights")
 
 
 def main() -> None:
-    """Run the command line; a reader that closes the pipe early is not an error."""
-    console.outlive_readers()
+    """Run the command line; a reader that closes the pipe early, or a poor encoding, is not an error."""
+    console.harden_streams()
     app()

@@ -48,22 +48,27 @@ class _Pipe(io.FileIO):
             return memoryview(data).nbytes
 
 
-def outlive_readers() -> None:
-    """Go on when the reader of a pipe has gone (`segqa flag | head`): files are still written, gates checked.
+def harden_streams() -> None:
+    """Let no stream end a command: files are still written, gates checked.
 
-    The streams themselves are replaced, since rich and typer write to them too, and each ends the process with 1.
+    A reader of a pipe may have gone (`segqa flag | head`), and an encoding may lack a character (β in cp1252, that of
+    a redirected stream on Windows), which is then escaped. The streams themselves are replaced, since rich and typer
+    write to them too, and each ends the process with 1.
     """
-    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+    sys.stdout, sys.stderr = _hardened(sys.stdout), _hardened(sys.stderr)
 
 
-def _outliving(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or stream.isatty():  # `None` when it was closed at the start
+def _hardened(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):  # `None` when it was closed at the start
+        return stream
+    if stream.isatty():
+        stream.reconfigure(errors="backslashreplace")
         return stream
     raw = _Pipe(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

@@ -23,8 +23,9 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        msg = f"--device {wanted}: not available here ({str(error).splitlines()[0]}); use auto or cpu"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0][:120]
+        msg = f"--device {wanted}: not available here ({reason}); use auto or cpu"
         raise InputError(msg) from error
     return device
 

@@ -83,7 +83,8 @@ def _may_have_gpu() -> bool:
     import platform
 
     on_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return on_apple or platform.system() == "Windows" or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, and Windows' own below WSL
+    return on_apple or platform.system() == "Windows" or any(Path(driver).exists() for driver in drivers)
 
 
 class OnnxRunner:

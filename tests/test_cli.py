@@ -15,10 +15,10 @@ from segqa.errors import GateError, InputError, MissingExtraError
 COMMANDS = typer.main.get_command(app).commands
 
 
-def shell(line):
+def shell(line, encoding="utf-8"):
     """Run a shell line in which `segqa` is this installation's."""
     program = f"{shlex.quote(sys.executable)} -m segqa"
-    return subprocess.run(["bash", "-c", line.replace("segqa", program, 1)], capture_output=True, text=True)
+    return subprocess.run(["bash", "-c", line.replace("segqa", program, 1)], capture_output=True, encoding=encoding)
 
 
 @pytest.fixture
@@ -198,6 +198,13 @@ def test_a_closed_pipe_is_quiet_for_a_long_table(tmp_path):
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_poor_encoding_of_the_output_is_no_error(encoding):
+    done = shell(f"PYTHONIOENCODING={encoding} segqa train --help", encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u03c8" in done.stdout  # ψ
 
 
 def test_the_module_and_the_script_are_the_same_program():

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from segqa import runtime
 from segqa.errors import InputError
 from segqa.quality.checkpoints import metadata, read_info
 from segqa.quality.scoring import load_evaluator
@@ -162,3 +164,12 @@ def test_scoring_imports_no_torch(tiny_weights):
     score, loaded = done.stdout.splitlines()
     assert 0 <= float(score) <= 1
     assert loaded == "[]"
+
+
+@pytest.mark.parametrize("driver", ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"])
+def test_a_driver_s_device_is_reason_to_ask_torch_for_a_gpu(monkeypatch, driver):
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == driver)
+    assert runtime._may_have_gpu()
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert not runtime._may_have_gpu()

@@ -10,7 +10,6 @@ import typer
 
 from segqa import console
 from segqa.commands.results import spare_inputs
-from segqa.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,22 +67,9 @@ def _fit(known: pl.DataFrame, names: list[str], level: float) -> Interval:
 
 def _group_names(cases: list[str], path: Path | None) -> list[str]:
     """Return the group of each case: without a file its volume, or itself."""
-    from segqa.data.layouts.dataset import group_of
+    from segqa.data.layouts.dataset import group_of, read_groups
 
-    if path is None:
-        return [group_of(case) for case in cases]
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        keys = [case if case in known else group_of(case) for case in cases]
-        lacking = sorted(set(keys) - set(known))
-    except (OSError, ValueError, TypeError) as error:
-        msg = f'{path}: not a readable groups.json ({error}); {{"case": "group", ...}} was expected'
-        raise InputError(msg) from error
-    if not isinstance(known, dict) or lacking:
-        first = f", {len(lacking)} of the scores have none (first: {lacking[0]})" if lacking else ""
-        msg = f'{path}: a group for each case or volume was expected, {{"case": "group", ...}}{first}'
-        raise InputError(msg)
-    return [str(known[key]) for key in keys]
+    return [group_of(case) for case in cases] if path is None else read_groups(path, cases)
 
 
 def _weights_of(scores: Path) -> str | None:

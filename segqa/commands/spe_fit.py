@@ -63,6 +63,10 @@ def spe_fit(
         if remark := bfloat16_remark(choose_device(device)):
             console.warn(remark)
     check_writable(out)
+    if plots is not None:
+        from segqa.spe.plots import check_plots
+
+        check_plots(plots)
     opened: list[DiskJournal] = []
     with ExitStack() as stack:
 

@@ -96,7 +96,7 @@ def read_boxes(path: Path) -> dict[str, tuple[PromptBox, ...]]:
     Three forms are told apart by their keys: segqa's own (`{"format": "xyxy" or "xywh", "boxes": {case:
     [[12, 30, 88, 120], {"box": [5, 5, 60, 71], "label": "liver"}]}}`), a plain `{case: [[...]]}` in xyxy, and
     COCO's instances (xywh, with the category's name as label). Cases are stems; an ending is taken off.
-    Coordinates are pixels of the stored image, half-open, and are rounded.
+    Coordinates are pixels of the image as its masks have it, half-open, and are rounded.
 
     Returns:
         Boxes by case, in the order of the file.

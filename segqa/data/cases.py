@@ -18,7 +18,7 @@ from segqa.data.intensities import NanPolicy
 from segqa.data.masks import MaskChannel, read_label_volume, read_mask
 from segqa.data.pairing import Pairs, pair_files
 from segqa.data.types import Case, Picture, PromptBox, Source
-from segqa.data.volumes import read_grid
+from segqa.data.volumes import read_grid, remember_at_least
 from segqa.errors import InputError
 
 __all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case"]
@@ -100,6 +100,7 @@ def find_cases(
     allow_missing: bool = False,
     remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
+    every_slice: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Cases:
     """Pair images and masks by stem, or by relative path in nested folders.
@@ -115,6 +116,7 @@ def find_cases(
         allow_missing: Whether to leave out what has no partner instead of refusing it.
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
+        every_slice: Whether slices with neither box nor foreground are cases, too.
         max_pixels: Limit on the pixels (voxels for a volume) of a file.
 
     Returns:
@@ -128,12 +130,13 @@ def find_cases(
         msg = f"axis {axis}: a volume has the axes 0, 1 and 2 (or -3, -2 and -1)"
         raise InputError(msg)
     pairs = pair_files(images, masks)
+    remember_at_least(2 * (1 + len(pairs.masks)))  # of the case at hand and of the next, which another thread reads
     skipped = _find_lonely(pairs)
     if skipped and not allow_missing:
         fact = f"{len(skipped)} files without partner: {list_some([str(one) for one in skipped])}"
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
-    finder = _Finder(pairs, dict(boxes or {}), axis, max_pixels)
+    finder = _Finder(pairs, dict(boxes or {}), axis, every_slice, max_pixels)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
@@ -221,10 +224,13 @@ def _shown(key: str, path: Path) -> str:
 class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
-    def __init__(self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, max_pixels: int) -> None:
+    def __init__(
+        self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, every_slice: bool, max_pixels: int
+    ) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
+        self.every_slice = every_slice
         self.max_pixels = max_pixels
         self.used: set[str] = set()
         self.problems: list[str] = []
@@ -259,7 +265,7 @@ class _Finder:
 
     def _slices_of(self, key: str, image: Path, masks: dict[str, Path], grid: Grid) -> list[Case]:
         depth = grid.depth(self.axis)
-        is_filled = np.zeros(depth, bool)
+        is_filled = np.full(depth, self.every_slice)
         for path in masks.values():
             is_filled |= self._filled_slices(path, image, grid)
         width = len(str(depth - 1))

@@ -34,7 +34,7 @@ def value_limits(values: NDArray[Any], *, percentiles: tuple[float, float] | Non
     NaN and infinite values do not count. Of a large array every n-th value is taken for the percentiles;
     when these coincide (a volume that is mostly background) the extremes are used.
     """
-    flat = values.ravel()
+    flat = values.ravel(order="K")  # as it lies in memory: a copy in another order takes longer than the rest
     if np.issubdtype(flat.dtype, np.floating) and not np.isfinite(flat).all():
         flat = flat[np.isfinite(flat)]
     if flat.size == 0:

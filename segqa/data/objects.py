@@ -77,7 +77,7 @@ def find_objects(
     without = [label for label in chosen if label not in meant]
     sole = (chosen if len(chosen) == 1 else without)[:1] if len(without) <= 1 else []
     free = [box.box for box, label in zip(boxes, meant, strict=True) if label is None]
-    matched = _match_free(label_map, without, free, objects) if not sole else _Matched({}, [])
+    matched = _match_free(label_map, without, free, objects) if free and not sole else _Matched({}, [])
     count: Counter[str] = Counter()
     for label in chosen:
         name = names.get(label, str(label))

@@ -8,6 +8,7 @@ are brought to (H, W, D). So the last axis is the depth in every format.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from segqa.errors import InputError
 
 T = TypeVar("T")
 
-_REMEMBERED = 8  # a case is one image and the masks of a few models, read slice by slice in turns
+_remembered = 8
 _PERCENTILES = (0.5, 99.5)
 
 
@@ -48,8 +49,8 @@ class Volume:
 def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume:
     """Decode a file that may hold a volume; a flat one has depth 1.
 
-    The limits are the file's own window (DICOM), else the 0.5th and 99.5th percentile of the whole volume,
-    else, for a single picture, its extremes.
+    The limits of an image are the file's own window (DICOM), else the 0.5th and 99.5th percentile of the whole
+    volume, else, for a single picture, its extremes.
 
     Raises:
         InputError: Damaged, too large, or not a scalar volume.
@@ -63,6 +64,8 @@ def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume
         voxels = read_array(path, role, grid)
     if grid.window is not None:
         limits = grid.window
+    elif role == "mask":
+        limits = 0.0, 0.0  # labels are not shown in a range, and percentiles of a large volume take long
     else:
         limits = value_limits(voxels, percentiles=_PERCENTILES if grid.depth() > 1 else None)
     voxels.setflags(write=False)
@@ -81,7 +84,7 @@ def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
         grid = read_dicom_header(path)
     else:
         grid = read_array_header(path, role)
-    check_pixels(int(np.prod(grid.shape)), path, max_pixels)
+    check_pixels(math.prod(grid.shape), path, max_pixels)
     return grid
 
 
@@ -126,6 +129,13 @@ _slots: OrderedDict[tuple[Any, ...], _Slot] = OrderedDict()
 _slots_lock = threading.Lock()
 
 
+def remember_at_least(n_files: int) -> None:
+    """Keep so many decoded files from now on: the volumes of a case are read slice by slice, in turns."""
+    global _remembered
+    with _slots_lock:
+        _remembered = max(_remembered, n_files)
+
+
 def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:
     """Return `load(path, *rest)`, decoded once as long as the file is unchanged and among the last few.
 
@@ -136,7 +146,7 @@ def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:
     with _slots_lock:
         slot = _slots.pop(key, None) or _Slot()
         _slots[key] = slot
-        if len(_slots) > _REMEMBERED:
+        if len(_slots) > _remembered:
             _slots.popitem(last=False)
     with slot.lock:
         if slot.value is None:

@@ -16,7 +16,7 @@ from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
-VERSION = 2
+VERSION = 3
 MEAN = "mean"
 """Name of the task that averages the labels."""
 REFIT = "make it again with `segqa spe-fit`"
@@ -58,6 +58,8 @@ class Bundle:
     """Real performance on the test images, shape `(T, K, M)`."""
     spread: NDArray[np.float64]
     """Standard deviation over the test images of what agreement leaves of the real metric, shape `(T, K, M)`."""
+    n_defined: NDArray[np.int64]
+    """Number of test images on which the real metric is defined, shape `(T, K, M)`."""
     kinds: list[list[list[str]]]
     """Kind of mapping by size, task and metric."""
 
@@ -67,7 +69,7 @@ class Bundle:
             np.stack([self.pseudo[size, task, :, metric], self.agreement[task, :, metric]], axis=1),
             self.real[task, :, metric],
             spread=self.spread[task, :, metric],
-            n_test=self.settings.n_test,
+            n_test=self.n_defined[task, :, metric].astype(np.float64),
             metric=METRICS[metric],
             kind=kind,
         )
@@ -95,6 +97,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "agreement": bundle.agreement,
         "real": bundle.real,
         "spread": bundle.spread,
+        "n_defined": bundle.n_defined,
     }
     head: dict[str, object] = {
         "format": FORMAT,
@@ -145,6 +148,7 @@ def load_bundle(path: Path) -> Bundle:
         agreement=tensors["agreement"],
         real=tensors["real"],
         spread=tensors["spread"],
+        n_defined=tensors["n_defined"],
         kinds=head["kinds"],
     )
 

@@ -22,7 +22,7 @@ from segqa.spe.mapping import METRICS
 TRUTH = "truth"
 REMEDY = "remove these files, or add their partners"
 MIN_SLICE_PIXELS = 20
-"""Slices of a volume with fewer labelled pixels are left out (Wu et al. 2025, section 3.1)."""
+"""Slices of a volume with fewer labelled pixels teach and measure nothing (Wu et al. 2025, section 3.1)."""
 
 Watch = Callable[[Iterable[Case], str, int], Iterable[Case]]
 """Passes cases on and shows how far it is: `(cases, description, total)`."""
@@ -54,7 +54,9 @@ class Predicted:
     masks: dict[str, NDArray[np.uint8]]
     """Packed predictions `(N, L, SIDE, SIDE / 8)` by model."""
     real: NDArray[np.float64]
-    """True metrics `(N, K, L, 6)` at the images' own size; no rows without truth."""
+    """True metrics `(N, K, L, 6)` at the images' own size, `nan` where undefined; no rows without truth."""
+    shown: NDArray[np.bool_]
+    """Shape `(N,)`: all but the slices of volumes without foreground in any mask; training images are like these."""
 
     def mask_of(self, model: str, label: int) -> NDArray[np.bool_]:
         """Return one model's masks for the label at that position, `(N, SIDE, SIDE)`."""
@@ -93,6 +95,9 @@ def read_predicted(
 ) -> Predicted:
     """Read images with the predictions of several models, and measure those when there is truth.
 
+    Every slice of a volume is an image, with or without predicted foreground: a model must not look better for the
+    slices in which it missed the object. Constant slices, as at the ends of a padded volume, show nothing.
+
     Args:
         images: Folder of images.
         predictions: Folder of masks by model.
@@ -103,20 +108,30 @@ def read_predicted(
     Raises:
         InputError: Files that cannot be paired or read, constant images, labels without foreground.
     """
-    cases = find_cases(images, predictions if truth is None else {TRUTH: truth, **predictions}, remedy=REMEDY)
+    masks = predictions if truth is None else {TRUTH: truth, **predictions}
+    cases = find_cases(images, masks, remedy=REMEDY, every_slice=True)
     rows: list[Shrunk] = []
     real: list[NDArray[np.float64]] = []
+    shown: list[bool] = []
     seen = np.zeros(len(labels), dtype=bool)
     for case in watch(cases, f"reading {images.parent.name or images.name} images", len(cases)):
         row = _read_row(case, labels)
+        is_slice = case.image.slice_index is not None
+        if is_slice and np.ptp(row.image) == 0:
+            continue
+        shown.append(not is_slice or any(label_map.any() for label_map in row.label_maps.values()))
         if truth is not None:
             true_map = row.label_maps[TRUTH]
-            if _is_too_empty(case, true_map):
-                continue
-            seen |= [bool((true_map == label).any()) for label in labels]
-            real.append(np.stack([measure_row(row.label_maps[model], true_map, labels) for model in predictions]))
+            measured = np.full((len(predictions), len(labels), len(METRICS)), np.nan)
+            if not _is_too_empty(case, true_map):
+                seen |= [bool((true_map == label).any()) for label in labels]
+                measured[:] = [measure_row(row.label_maps[model], true_map, labels) for model in predictions]
+            real.append(measured)
         rows.append(row._replace(label_maps={}))
     if not rows:
+        msg = f"{images}: every slice is constant and shows nothing; give the images that belong to the predictions"
+        raise InputError(msg)
+    if truth is not None and not seen.any():
         msg = f"{images}: no slice has {MIN_SLICE_PIXELS} labelled pixels; give the masks that belong to these images"
         raise InputError(msg)
     _check_labels(labels, seen, truth)
@@ -127,7 +142,7 @@ def read_predicted(
         if not any(masks[:, position].any() for masks in packed.values()):
             msg = f"label {label}: no foreground in any prediction for {images}; nothing can be estimated from that"
             raise InputError(msg)
-    return Predicted(canvas, packed, np.array(real))
+    return Predicted(canvas, packed, np.array(real), np.array(shown))
 
 
 def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | None) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.errors import InputError
+from segqa.runtime import require_torch
 
 SIDE = 128
 """Every engine sees squares of 128 pixels (Wu et al. 2025, section 3.1)."""
@@ -62,6 +63,7 @@ def create_engine(name: str, *, weights: Path | None = None, precision: str = "f
 
         return Readout()
     if name == "universeg":
+        require_torch("--engine universeg")
         from segqa.devices import choose_device
         from segqa.spe.universeg import UniverSeg, find_weights
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,11 +52,17 @@ class Result:
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
-        """Return `{"metrics": ..., "warnings": ...}`; several labels are under `labels`, their mean first."""
-        by_task: dict[str, dict[str, dict[str, float]]] = {}
+        """Return `{"metrics": ..., "warnings": ...}`; several labels are under `labels`, their mean first.
+
+        What is undefined is `None`.
+        """
+        by_task: dict[str, dict[str, dict[str, float | None]]] = {}
         for row in self.rows:
             value, lower, upper, _ = row.estimate
-            numbers = {"estimate": value, "lower": lower, "upper": upper, "n": row.n}
+            numbers = {
+                name: number if math.isfinite(number) else None
+                for name, number in {"estimate": value, "lower": lower, "upper": upper, "n": row.n}.items()
+            }
             by_task.setdefault(row.task, {})[row.metric] = numbers
         main = by_task.pop(MEAN) if MEAN in by_task else by_task.pop(next(iter(by_task)))
         labels: dict[str, object] = {"labels": by_task} if by_task else {}
@@ -98,8 +105,9 @@ def estimate(
         )
         raise InputError(msg)
     rows = estimate_models(bundle, engine, found, level=level)[MODEL]
-    novel = find_novel(embedder, found.images, bundle.images)
-    warnings = _warn_extrapolation(rows, bundle) + _warn_images(found.images, bundle.images, novel)
+    shown = found.images[found.shown]
+    novel = find_novel(embedder, shown, bundle.images)
+    warnings = _warn_extrapolation(rows, bundle) + _warn_images(shown, bundle.images, novel)
     warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
     return Result(rows, len(found.images), float(novel.mean()), warnings)
 
@@ -123,18 +131,17 @@ def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: 
     training = Labelled(bundle.images, bundle.masks, [int(label) for label in settings.labels])
     most = max(settings.support_sizes)
     by_image = with_mean(measure_agreement(engine, training, found, support_size=most, seed=settings.seed))
-    agreement = mean_defined(by_image)
     rows = {}
     for number, model in enumerate(found.masks):
         size = _choose_size(settings.support_sizes, int(_count_usable(found, model).min()))
         plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
         pseudo = measure_model(engine, training, found, model, plan=plan, journal=Journal())
-        rows[model] = _make_rows(bundle, size, pseudo, agreement[:, number], n_images=len(found.images), level=level)
+        rows[model] = _make_rows(bundle, size, pseudo, by_image[:, :, number], level=level)
     return rows
 
 
 def _make_rows(
-    bundle: Bundle, size: int, measured: list[Pseudo], agreement: NDArray[np.float64], *, n_images: int, level: float
+    bundle: Bundle, size: int, measured: list[Pseudo], by_image: NDArray[np.float64], *, level: float
 ) -> list[Row]:
     """Return the estimate of every metric for every label, and for their mean when there are several.
 
@@ -142,11 +149,11 @@ def _make_rows(
         bundle: Has the mappings.
         size: Position of the size of support set that was used.
         measured: Pseudo performance by label.
-        agreement: Shape `(T, 6)`.
-        n_images: How many images were measured.
+        by_image: Agreement of each image, shape `(N, T, 6)`.
         level: Of the intervals.
     """
     pseudo = with_mean(np.stack([label.mean for label in measured])[None, None])[0, :, 0]
+    agreement, n_defined = mean_defined(by_image), np.isfinite(by_image).sum(axis=0)
     half = np.stack([label.half_width for label in measured])
     if len(measured) > 1:
         half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
@@ -154,6 +161,7 @@ def _make_rows(
     for task, name in enumerate(bundle.tasks):
         for column, metric in enumerate(METRICS):
             inputs = float(pseudo[task, column]), float(agreement[task, column])
+            n_images = int(n_defined[task, column])
             found = bundle.mapping(size, task, column).estimate(np.array(inputs), n_images=n_images, level=level)
             n = min(label.n for label in measured)
             rows.append(Row(name, metric, found, *inputs, float(half[task, column]), n))

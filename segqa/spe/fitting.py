@@ -98,8 +98,9 @@ def fit_bundle(
     seen = with_mean(measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed))
     settings = _settings(engine, training, tested, sizes, options)
     real = with_mean(tested.real)
-    means, spread = (with_mean(pseudo), mean_defined(seen), mean_defined(real)), spread_left(real, seen)
-    unfitted = Bundle(settings, training.images, training.masks, *means, spread, kinds=[])
+    means = with_mean(pseudo), mean_defined(seen), mean_defined(real)
+    scatter = spread_left(real, seen), np.isfinite(real).sum(axis=0)
+    unfitted = Bundle(settings, training.images, training.masks, *means, *scatter, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
 
 

@@ -64,7 +64,8 @@ def check_gates(result: Result, *, under: Mapping[str, float], over: Mapping[str
             if row.metric in limits:
                 limit = limits[row.metric]
                 low = word == "under"
-                is_broken = row.estimate.lower < limit if low else row.estimate.upper > limit
+                # Written so that an undefined estimate passes no gate.
+                is_broken = not (row.estimate.lower >= limit if low else row.estimate.upper <= limit)
                 verdict = f"reaches {word}" if is_broken else f"stays {'above' if low else 'below'}"
                 gates.append(Gate(f"{name} {word} {limit:g}", f"{name} {ends} {verdict} {limit:g}", is_broken))
     return gates

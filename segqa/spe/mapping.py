@@ -57,8 +57,8 @@ class Mapping:
     """The models' mean metric on the test images, shape `(K,)`."""
     spread: Floats
     """Standard deviation over the test images of what nothing measured explains of the metric, shape `(K,)`."""
-    n_test: int
-    """Number of test images behind each mean."""
+    n_test: Floats
+    """Number of test images behind each mean: those on which the metric is defined, shape `(K,)`."""
 
     def predict(self, measured: Floats) -> Floats:
         """Return estimates of shape `(N,)`, inside the metric's range, for measurements `(N, I)`."""
@@ -87,14 +87,14 @@ class Mapping:
 
         Args:
             measured: The measurements on the new images, shape `(I,)`.
-            n_images: Number of new images.
+            n_images: Number of new images on which the metric is defined.
             level: Share of cases in which the interval should hold the metric's true mean, 0..1.
         """
         value = float(self.predict(measured[None])[0])
         variance = float(np.mean((self.leave_one_out - self.real) ** 2))
         order = np.argsort(self.real, kind="stable")
-        spread = float(np.interp(value, self.real[order], self.spread[order]))
-        variance += spread**2 * (1 / self.n_test + 1 / n_images)
+        spread, n_test = (float(np.interp(value, self.real[order], each[order])) for each in (self.spread, self.n_test))
+        variance += spread**2 * (1 / n_test + 1 / n_images)
         freedom = max(len(self.real) - 1 - len(measured), 1)
         half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
         low, high = RANGES[self.metric]
@@ -103,7 +103,7 @@ class Mapping:
 
 
 def fit_mapping(
-    measured: Floats, real: Floats, *, spread: Floats, n_test: int, metric: str, kind: str = AUTO
+    measured: Floats, real: Floats, *, spread: Floats, n_test: Floats, metric: str, kind: str = AUTO
 ) -> Mapping:
     """Return the mapping of one metric; `auto` takes the kind with the smallest leave-one-out error.
 
@@ -111,7 +111,7 @@ def fit_mapping(
         measured: What `I` measurements say of `K` models, shape `(K, I)`.
         real: Their real performance, shape `(K,)`.
         spread: Standard deviation over the test images of what nothing measured explains, shape `(K,)`.
-        n_test: Number of test images.
+        n_test: Number of test images on which the metric is defined, shape `(K,)`.
         metric: One of `METRICS`.
         kind: One of `KINDS`, or `auto`.
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from segqa.data.files import check_writable, write_whole
 from segqa.errors import MissingExtraError
 from segqa.spe.bundle import Bundle
 from segqa.spe.mapping import METRICS
 
 INPUTS = {"pseudo": "tab:blue", "agreement": "tab:orange"}
 """What a mapping takes, in order, and its colour."""
+
+
+def check_plots(folder: Path) -> None:
+    """Refuse, before slow work, figures that could not be drawn or written in the end.
+
+    Raises:
+        MissingExtraError: without matplotlib.
+        InputError: the folder cannot be written to.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        feature = "--plots"
+        raise MissingExtraError(feature, "report")
+    check_writable(folder / f"{METRICS[0]}.png")
 
 
 def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
@@ -29,13 +44,11 @@ def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
 
     Raises:
         MissingExtraError: without matplotlib.
+        InputError: the files cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        feature = "--plots"
-        raise MissingExtraError(feature, "report") from error
-    folder.mkdir(parents=True, exist_ok=True)
+    check_plots(folder)
+    from matplotlib.figure import Figure
+
     files = []
     for column, metric in enumerate(METRICS):
         figure = Figure(figsize=(4 * len(bundle.tasks), 4), layout="constrained")
@@ -51,5 +64,8 @@ def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
             axis.legend()
         files.append(folder / f"{metric}.png")
         # A fixed software entry keeps the bytes the same for the same numbers.
-        figure.savefig(files[-1], dpi=150, metadata={"Software": "segqa"})
+        write_whole(
+            files[-1],
+            lambda file: figure.savefig(file, format="png", dpi=150, metadata={"Software": "segqa"}),  # noqa: B023
+        )
     return files

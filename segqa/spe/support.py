@@ -50,4 +50,5 @@ def support_sizes(n_images: int, *, limit: int = SUPPORT_SIZE, many: bool) -> li
     test set; with a cheap engine there is a mapping for smaller sizes, too.
     """
     largest = min(n_images, limit)
-    return [size for size in LADDER if size <= largest] if many and largest >= LADDER[-1] else [largest]
+    sizes = sorted({size for size in (*LADDER, limit) if size <= largest}, reverse=True)
+    return sizes if many and largest >= LADDER[-1] else [largest]

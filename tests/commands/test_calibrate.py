@@ -42,8 +42,10 @@ def test_a_calibration_is_written_with_what_it_was_made_of(run, tables):
     assert 0.05 < interval["reach"] < 0.2
 
 
-def test_cases_of_one_group_count_as_one(run, tables):
-    (tables / "groups.json").write_text(json.dumps({f"c{i:02d}": f"p{i // 2}" for i in range(20)}))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_cases_of_one_group_count_as_one(run, tables, encoding):
+    groups = {f"c{i:02d}": f"p{i // 2}" for i in range(20)}
+    (tables / "groups.json").write_text(json.dumps(groups), encoding=encoding)
     result = run("calibrate", "scores.csv", "truth.csv", "--groups", "groups.json", "--out", "mine.json")
     assert "40 objects of 10 groups" in result.stdout
     assert json.loads((tables / "mine.json").read_text())["intervals"]["dice"]["n_groups"] == 10

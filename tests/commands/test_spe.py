@@ -221,6 +221,14 @@ def test_bfloat16_is_warned_of_where_it_is_emulated(data, run, tmp_path, monkeyp
     assert ("warning: bfloat16: cpu has no instructions for it" in result.stderr) == is_warned
 
 
+def test_a_place_for_figures_that_cannot_be_written_is_told_before_anything_is_measured(data, run, tmp_path):
+    (tmp_path / "taken").write_text("")
+    result = run(*fit_arguments(data, tmp_path / "spe.bundle"), "--plots", tmp_path / "taken")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1].endswith("choose another place or make room")
+    assert not list(tmp_path.glob("spe.bundle*"))
+
+
 def test_the_mappings_are_drawn_for_each_metric(data, run, tmp_path):
     pytest.importorskip("matplotlib")
 

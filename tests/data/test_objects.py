@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -193,3 +194,15 @@ def test_a_small_mask_in_a_large_box_is_no_suspicion():
     mask = np.zeros((100, 100), bool)
     mask[10:12, 10:12] = True
     assert object_remarks(ObjectMask("1", "1", mask, Box(0, 0, 90, 90))) == []
+
+
+@pytest.mark.parametrize("objects", ["labels", "components"])
+def test_the_masks_of_many_objects_are_not_kept(objects):
+    label_map = np.zeros((512, 512), np.int32)
+    label_map[::16, ::16] = np.arange(1, 32 * 32 + 1).reshape(32, 32)  # their masks together take 256 MiB
+    tracemalloc.start()
+    count = sum(1 for _ in find_objects(label_map, objects=objects))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 32 * 32
+    assert peak < 2**24

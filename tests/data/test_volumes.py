@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from segqa.data import volumes
 from segqa.data.cases import find_cases, read_case
 from segqa.data.images import read_image
+from segqa.data.intensities import value_limits
 from segqa.data.masks import read_mask
 from segqa.data.types import Source
 from segqa.errors import InputError
@@ -143,6 +144,14 @@ def test_a_gzip_bomb_is_refused_from_its_header(tmp_path):
         read_image(Source(tmp_path / "a.nii.gz", 0))
 
 
+def test_a_size_that_wraps_around_is_refused(tmp_path):
+    header = nib.Nifti2Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)).header
+    header["dim"][1:4] = 2**32, 2**32, 1
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(40))
+    with pytest.raises(InputError, match=r"18446744073709551616 pixels"):
+        read_image(Source(tmp_path / "a.nii", 0))
+
+
 def test_nan_in_a_volume_names_the_slice(tmp_path):
     values = np.ones((3, 3, 3), np.float32)
     values[0, 1, 2] = np.nan
@@ -163,6 +172,32 @@ def test_a_volume_is_decoded_once_for_all_slices_and_threads(tmp_path, monkeypat
     for thread in threads:
         thread.join()
     assert len(calls) == 1
+
+
+def test_the_volumes_of_many_models_are_decoded_once_each(tmp_path, monkeypatch):
+    """Slice by slice all of them are asked for in turns."""
+    mask = np.ones((6, 6, 3), np.uint8)
+    models = {f"m{number:02d}": nifti(tmp_path / f"m{number:02d}.nii", mask) for number in range(30)}
+    cases = find_cases(nifti(tmp_path / "image.nii", mask), models)
+    calls = []
+    original = volumes.read_nifti
+    monkeypatch.setattr(volumes, "read_nifti", lambda *args: calls.append(1) or original(*args))
+    for case in cases:
+        read_case(case)
+    assert len(cases) == 3
+    assert len(calls) == 1  # the image; the masks were decoded to find the slices
+
+
+def test_the_labels_of_a_volume_cost_no_percentiles(tmp_path, monkeypatch):
+    path = nifti(tmp_path / "a.nii", np.ones((3, 3, 2), np.uint8))
+    monkeypatch.setattr(volumes, "value_limits", lambda *_args, **_more: pytest.fail("limits of a mask"))
+    assert read_mask(Source(path, 0)).pixels.all()
+
+
+def test_the_range_of_a_volume_does_not_depend_on_its_order_in_memory():
+    values = np.random.default_rng(0).integers(-1000, 3000, (20, 30, 10)).astype(np.int16)
+    limits = [value_limits(np.asarray(values, order=order), percentiles=(0.5, 99.5)) for order in ("C", "F")]
+    assert limits[0] == limits[1] == tuple(np.percentile(values, (0.5, 99.5)))
 
 
 def test_a_changed_volume_is_decoded_again(tmp_path):

@@ -32,7 +32,8 @@ def make_bundle(grey=True, n_labels=2):
     kinds = [[["linear"] * 6] * n_tasks] * 2
     full = np.repeat(images, 3, axis=3) if grey else images
     masks = rng.random((4, n_labels, 128, 128)) > 0.5
-    return Bundle(settings, full, masks, pseudo, agreement, real, real / 10, kinds)
+    n_defined = rng.integers(1, 10, real.shape)
+    return Bundle(settings, full, masks, pseudo, agreement, real, real / 10, n_defined, kinds)
 
 
 @pytest.mark.parametrize("grey", [True, False])
@@ -44,13 +45,13 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, grey):
 
     assert again.settings == bundle.settings
     assert again.kinds == bundle.kinds
-    for name in ("images", "masks", "pseudo", "agreement", "real", "spread"):
+    for name in ("images", "masks", "pseudo", "agreement", "real", "spread", "n_defined"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bundle, name))
 
 
 def test_arrays_of_any_memory_order_come_back_as_they_were(tmp_path):
     plain = make_bundle()
-    names = ("images", "masks", "pseudo", "agreement", "real", "spread")
+    names = ("images", "masks", "pseudo", "agreement", "real", "spread", "n_defined")
     turned = {name: np.asfortranarray(getattr(plain, name)) for name in names}
 
     save_bundle(replace(plain, **turned), tmp_path / "turned.bundle")
@@ -119,4 +120,4 @@ def test_a_bundle_of_another_version_is_refused_with_both_versions(tmp_path):
     said = refuse(path)
 
     assert "version 7" in said
-    assert "version 2" in said
+    assert "version 3" in said

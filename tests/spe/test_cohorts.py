@@ -87,6 +87,28 @@ def test_slices_of_a_volume_with_under_twenty_labelled_pixels_are_left_out(tmp_p
     assert len(found.images) == 2
 
 
+def test_a_slice_in_which_the_model_finds_nothing_counts_and_a_blank_one_does_not(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.random.default_rng(0).integers(0, 255, (32, 32, 4), dtype=np.uint8)
+    voxels[..., 3] = 7  # as padding is
+    truth = np.zeros_like(voxels)
+    truth[2:12, 2:12, :2] = 1
+    found = truth.copy()
+    found[..., 1] = 0
+    for name, content in (("images", voxels), ("masks", truth), ("model", found)):
+        (tmp_path / name).mkdir()
+        nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / name / "case.nii.gz")
+    folders = {"model": tmp_path / "model"}
+
+    known = read_predicted(tmp_path / "images", folders, labels=[1], truth=tmp_path / "masks", watch=pass_on)
+    blind = read_predicted(tmp_path / "images", folders, labels=[1], truth=None, watch=pass_on)
+
+    assert known.real[:, 0, 0, 0].tolist() == pytest.approx([1, 0, np.nan], nan_ok=True)
+    np.testing.assert_array_equal(known.images, blind.images)
+    np.testing.assert_array_equal(known.masks["model"], blind.masks["model"])
+    assert blind.shown.tolist() == [True, False, False]  # slices 1 and 2 are like no training image
+
+
 def refuse(said, call):
     with pytest.raises(InputError, match=said) as caught:
         call()

@@ -1,5 +1,8 @@
-from segqa.spe.estimating import Result
-from segqa.spe.gating import Gate, github_lines
+import math
+
+from segqa.spe.estimating import Result, Row
+from segqa.spe.gating import Gate, check_gates, github_lines
+from segqa.spe.mapping import Estimate
 
 
 def test_a_summary_that_cannot_be_written_is_said_beside_the_broken_gates(tmp_path):
@@ -9,3 +12,11 @@ def test_a_summary_that_cannot_be_written_is_said_beside_the_broken_gates(tmp_pa
     told, broken = github_lines(Result([], 3, 0.0), gates, environment=environment)
     assert told.startswith(f"::warning title=segqa::{place}: the step summary cannot be written (")
     assert broken == "::error title=segqa spe-estimate::dice 0.5 reaches under 0.9"
+
+
+def test_an_undefined_estimate_passes_no_gate():
+    undefined = Estimate(math.nan, math.nan, math.nan, extrapolates=False)
+    result = Result([Row("1", name, undefined, math.nan, math.nan, math.nan, 0) for name in ("dice", "hd95")], 3, 0.0)
+    gates = check_gates(result, under={"dice": 0.1}, over={"hd95": 1000})
+    assert [gate.is_broken for gate in gates] == [True, True]
+    assert result.as_json()["metrics"]["dice"]["estimate"] is None

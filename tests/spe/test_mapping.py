@@ -20,7 +20,9 @@ def column(values):
 
 
 def fit(x, y, kind="linear", metric="dice", spread=0.0, n_test=50):
-    return fit_mapping(column(x), y, spread=np.full(len(x), spread), n_test=n_test, metric=metric, kind=kind)
+    return fit_mapping(
+        column(x), y, spread=np.full(len(x), spread), n_test=np.full(len(x), float(n_test)), metric=metric, kind=kind
+    )
 
 
 def test_linear_is_the_least_squares_line():
@@ -71,7 +73,7 @@ def test_with_two_inputs_linear_is_a_ridge_on_standardised_columns():
     scaled = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     ridge = Ridge(alpha=PENALTY * 20).fit(scaled, y)
 
-    mapping = fit_mapping(inputs, y, spread=np.zeros(20), n_test=9, metric="dice", kind="linear")
+    mapping = fit_mapping(inputs, y, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind="linear")
 
     np.testing.assert_allclose(mapping.predict(inputs), ridge.predict(scaled))
 
@@ -88,7 +90,9 @@ def test_with_two_inputs_isotonic_is_the_mean_of_both_curves():
     inputs = np.stack([X, X + RNG.normal(0, 0.05, 20)], axis=1)
     y = np.clip(X + RNG.normal(0, 0.1, 20), 0, 1)
 
-    both = fit_mapping(inputs, y, spread=np.zeros(20), n_test=9, metric="dice", kind="isotonic").predict(inputs)
+    both = fit_mapping(inputs, y, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind="isotonic").predict(
+        inputs
+    )
 
     alone = [fit(each, y, "isotonic").predict(column(each)) for each in inputs.T]
     np.testing.assert_allclose(both, np.mean(alone, axis=0))
@@ -99,7 +103,7 @@ def test_an_input_that_is_the_same_for_all_models_changes_nothing():
     inputs = np.stack([X, np.full(20, 0.3)], axis=1)
 
     for kind in KINDS:
-        mapping = fit_mapping(inputs, y, spread=np.zeros(20), n_test=9, metric="dice", kind=kind)
+        mapping = fit_mapping(inputs, y, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind=kind)
         if kind != "isotonic":
             np.testing.assert_allclose(mapping.predict(inputs), fit(X, y, kind).predict(column(X)))
         assert np.isfinite(mapping.predict(inputs)).all()
@@ -145,6 +149,21 @@ def test_intervals_hold_new_models_and_new_images_as_often_as_they_say():
         inside.append(found.lower <= on_new <= found.upper)
 
     assert 0.86 <= np.mean(inside) <= 0.95
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_intervals_hold_as_often_when_few_images_have_the_label(share):
+    """Where neither mask has the label the metric is undefined, and such images say nothing of its mean."""
+    rng = np.random.default_rng(4)
+    quality, inside = np.linspace(0.5, 0.85, 8), []
+    for _ in range(300):
+        n_test, n_new = rng.binomial(200, share, 2)
+        on_test = quality + rng.normal(0, 0.12 / np.sqrt(n_test))
+        on_new = quality[5] + rng.normal(0, 0.12 / np.sqrt(n_new))
+        found = fit(quality, on_test, spread=0.12, n_test=n_test).estimate(quality[5:6], n_images=n_new, level=0.9)
+        inside.append(found.lower <= on_new <= found.upper)
+
+    assert np.mean(inside) >= 0.86
 
 
 def test_more_images_and_a_lower_level_give_a_narrower_interval():

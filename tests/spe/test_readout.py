@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from segqa.errors import InputError
+from segqa.errors import InputError, MissingExtraError
 from segqa.spe import readout
 from segqa.spe.engines import create_engine
 from segqa.spe.readout import GRID, RIDGE, Readout
@@ -167,3 +167,9 @@ def test_missing_weights_are_one_line(tmp_path, monkeypatch):
 def test_an_unknown_engine_is_one_line_with_the_known_ones():
     with pytest.raises(InputError, match="readout, universeg"):
         create_engine("other")
+
+
+def test_universeg_without_torch_is_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"--engine universeg"):
+        create_engine("universeg")

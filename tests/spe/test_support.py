@@ -60,7 +60,8 @@ def test_orders_repeat_with_the_seed_and_differ_between_draws():
         (49, 64, True, [24, 8]),
         (49, 64, False, [49]),
         (1000, 64, False, [64]),
-        (1000, 20, True, [8]),
+        (1000, 20, True, [20, 8]),
+        (1000, 100, True, [100, *LADDER]),
         (5, 64, True, [5]),
     ],
 )

@@ -24,7 +24,7 @@ from segqa.errors import InputError
 TRUTH = "truth"
 """Name of the reference where a finder of cases asks for a model's."""
 
-_SLICE = re.compile(r"([^_]+)_.*s\d+")
+_SLICE = re.compile(r"([^_]+)_(?:.*_)?s\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def read_label_map(source: Source) -> Truth:
 def group_of(case: str) -> str:
     """Return the group that a case's name tells: slices of one volume belong together.
 
-    `volume:007` is of `volume`; an id that ends in `s` and digits (`patient001_frame01_s06`) is of what comes before
+    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`) is of what comes before
     the first `_`; any other case is a group of its own.
     """
     stem, colon, _ = case.rpartition(":")
@@ -211,6 +211,24 @@ def group_of(case: str) -> str:
         return stem
     match = _SLICE.fullmatch(case)
     return match[1] if match else case
+
+
+def read_groups(path: Path, cases: Sequence[str]) -> list[str]:
+    """Return the group of each case, from a JSON object of case (or `group_of` it, such as its volume) -> group.
+
+    Raises:
+        InputError: A case is not in it: a guess could put look-alikes on both sides of a split.
+    """
+    groups = read_json(path)
+    if not isinstance(groups, dict):
+        msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
+        raise InputError(msg)
+    keys = [case if case in groups else group_of(case) for case in cases]
+    missing = [case for case, key in zip(cases, keys, strict=True) if key not in groups]
+    if missing:
+        msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
+        raise InputError(msg)
+    return [str(groups[key]) for key in keys]
 
 
 def read_json(path: Path) -> Any:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segqa.data.files import list_some, show_name
 from segqa.data.layouts.dataset import (
     Dataset,
     Finding,
@@ -17,6 +16,7 @@ from segqa.data.layouts.dataset import (
     find_labelled,
     find_pairs,
     label_names,
+    read_groups,
     read_json,
 )
 from segqa.errors import InputError
@@ -64,19 +64,11 @@ def with_groups(dataset: Dataset, path: Path) -> Dataset:
     """Return the data set with the groups of a file: a JSON object of case (or volume) -> group.
 
     Raises:
-        InputError: A case is not in it: a guess could put look-alikes on both sides of a split.
+        InputError: As of `read_groups`.
     """
-    groups = read_json(path)
-    if not isinstance(groups, dict):
-        msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
-        raise InputError(msg)
-    keys = [case.name if case.name in groups else case.name.rpartition(":")[0] for case in dataset.cases]
-    missing = [case.name for case, key in zip(dataset.cases, keys, strict=True) if key not in groups]
-    if missing:
-        msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
-        raise InputError(msg)
-    pairs = zip(dataset.cases, keys, strict=True)
-    return replace(dataset, cases=tuple(replace(case, group=str(groups[key])) for case, key in pairs))
+    groups = read_groups(path, [case.name for case in dataset.cases])
+    pairs = zip(dataset.cases, groups, strict=True)
+    return replace(dataset, cases=tuple(replace(case, group=group) for case, group in pairs))
 
 
 def _volumes(folder: Path) -> list[Any]:

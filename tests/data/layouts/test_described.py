@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from segqa.data.layouts.dataset import Finding, read_labelled
+from segqa.data.layouts.dataset import Finding, group_of, read_labelled
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.errors import InputError
 
@@ -38,6 +38,27 @@ def test_slices_of_one_patient_are_one_group_without_a_file_of_groups(root):
         "patient1_frame1_s03": "patient1",
         "patient1_frame2_s04": "patient1",
     }
+
+
+@pytest.mark.parametrize(
+    ("case", "group"),
+    [
+        ("patient001_frame01_s06", "patient001"),
+        ("patient001_s6", "patient001"),
+        ("volume:007", "volume"),
+        ("image_pos12", "image_pos12"),
+        ("img_lesions12", "img_lesions12"),
+        ("s12", "s12"),
+    ],
+)
+def test_only_an_s_of_its_own_tells_a_slice(case, group):
+    assert group_of(case) == group
+
+
+def test_a_file_of_groups_may_begin_with_a_byte_order_mark(root):
+    groups = {"free": "a", "patient1_frame1_s03": "a", "patient1_frame2_s04": "b"}
+    (root / "groups.json").write_text(json.dumps(groups), encoding="utf-8-sig")
+    assert [case.group for case in read(root).cases] == ["a", "a", "b"]
 
 
 def test_groups_come_from_their_file_and_none_may_lack(root):
