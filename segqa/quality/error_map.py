@@ -20,8 +20,7 @@ from segqa.data.boxes import Box
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
 from segqa.quality.network import QualityNetwork
-from segqa.quality.preprocessing import IMAGENET_STD, Profile, build_input, view_of
-from segqa.quality.preprocessing import placed as placed
+from segqa.quality.preprocessing import IMAGENET_STD, Profile, build_input, placed, view_of
 
 Method = Literal["belief", "gradient"]
 
