@@ -30,6 +30,17 @@ from segqa.errors import ExitCode, SegqaError
 class _Group(TyperGroup):
     """The edge of the program: what the library raises becomes a line on stderr and an exit code."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options; of those before a command only --quiet has a variable.
+
+        A `SEGQA_VERSION` that someone defines for a purpose of their own would print the version instead of checking
+        a gate, and end with 0.
+        """
+        found: list[Any] = super().get_params(ctx)
+        for parameter in found:
+            parameter.allow_from_autoenv = parameter.name == "quiet"
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

@@ -183,3 +183,19 @@ def test_a_variable_is_called_by_the_long_option(run, graded, monkeypatch):
     monkeypatch.delenv("SEGQA_FLAG_FORMAT")
     monkeypatch.setenv("SEGQA_FLAG_FILE_FORMAT", "csv")
     assert "┃" in run("flag").stdout or "|" in run("flag").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("VERSION", "1"), ("VERSION", "0.1.0"), ("HELP", "1"), ("SHOW_COMPLETION", "1")]
+)
+def test_a_variable_of_another_purpose_switches_no_gate_off(run, tmp_path, monkeypatch, name, value):
+    (tmp_path / "scores.csv").write_text("case,object,label,model,predicted_dice\na,1,1,m,0.1\n")
+    monkeypatch.setenv(f"SEGQA_{name}", value)
+    result = run("flag", tmp_path / "scores.csv", "--threshold", 0.5, "--fail-above-count", 0)
+    assert result.exit_code == 3
+
+
+def test_quiet_has_a_variable(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGQA_QUIET", "1")
+    result = run("demo", "--out", tmp_path / "demo")
+    assert (result.exit_code, result.stderr) == (0, "")

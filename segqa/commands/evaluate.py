@@ -66,7 +66,7 @@ def evaluate(
     if found.skipped:
         some = list_some([str(one) for one in found.skipped], limit=3)
         console.warn(f"{len(found.skipped)} files without partner are left out: {some}")
-    for remark in found.box_remarks():
+    for remark in found.remarks():
         console.warn(remark)
     cases = console.progress(found, description="cases evaluated", total=len(found))
     table = evaluation.evaluate_cases(cases, labels=parse_labels(labels), objects=objects)

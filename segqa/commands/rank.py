@@ -160,7 +160,7 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
     from segqa.scores import run_score, to_table
 
     console.note(plan.summary())
-    for remark in plan.cases.box_remarks():
+    for remark in plan.cases.remarks():
         console.warn(remark)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)

@@ -94,7 +94,7 @@ def score(
         workers=workers,
     )
     console.note(plan.summary())
-    for remark in plan.cases.box_remarks():
+    for remark in plan.cases.remarks():
         console.warn(remark)
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")

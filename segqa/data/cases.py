@@ -55,6 +55,8 @@ class Cases:
     """Cases without a box, when boxes were given."""
     empty_slices: int = 0
     """Slices with neither box nor foreground in any mask; they are no cases."""
+    misplaced: tuple[str, ...] = ()
+    """Masks of volumes whose affine differs from the image's, with the fact."""
 
     def __iter__(self) -> Iterator[Case]:
         return iter(self.cases)
@@ -65,9 +67,12 @@ class Cases:
     def __getitem__(self, index: int) -> Case:
         return self.cases[index]
 
-    def box_remarks(self) -> list[str]:
-        """Return what is wrong with boxes of which only some belong to an image, a line each."""
+    def remarks(self) -> list[str]:
+        """Return what is odd about boxes of which only some belong to an image and about places, a line each."""
         remarks = []
+        if self.misplaced:
+            fact = f"{len(self.misplaced)} masks lie elsewhere than their images: {list_some(self.misplaced, limit=2)}"
+            remarks.append(f"{fact}; voxels are paired by index, so resample the masks unless only their headers err")
         if self.unused_boxes:
             remarks.append(remark_unused(self.unused_boxes))
         if self.unboxed:
@@ -150,7 +155,7 @@ def find_cases(
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
     unboxed = sum(not case.boxes for case in cases) if boxes else 0
-    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty)
+    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty, tuple(finder.misplaced))
 
 
 def read_case(
@@ -182,10 +187,18 @@ def read_case(
         image.warnings.append("exif-ignored: the masks fit the image as it is stored")
     for model, mask in masks.items():
         check_same_size(image.pixels.shape, mask.pixels.shape, case.image, case.masks[model])
-        remark = compare_affines(image.affine, mask.affine)
+        remark = compare_affines(image.affine, mask.affine, _slice_ranges(case.image, upright))
         if remark is not None:
             mask.warnings.append(remark)
     return LoadedCase(image, masks, _place_boxes(case, image))
+
+
+def _slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return first and last index of a slice along each axis; files that tell their place are indexed (x, y, z)."""
+    ranges = [(0, n - 1) for n in reversed(size)]
+    index = source.slice_index or 0
+    ranges.insert(source.axis % 3, (index, index))
+    return ranges
 
 
 def _place_boxes(case: Case, image: Picture) -> tuple[PromptBox, ...]:
@@ -234,6 +247,7 @@ class _Finder:
         self.max_pixels = max_pixels
         self.used: set[str] = set()
         self.problems: list[str] = []
+        self.misplaced: list[str] = []
         self.n_empty = 0
 
     def cases_of(self, key: str) -> list[Case]:
@@ -291,6 +305,9 @@ class _Finder:
             sizes = [" x ".join(map(str, one.shape)) for one in (volume.grid, grid)]
             msg = f"{show_name(path)}: mask {sizes[0]}, image {sizes[1]} ({show_name(image)}); resample the mask"
             raise InputError(msg)
+        remark = compare_affines(grid.affine, volume.grid.affine, [(0, n - 1) for n in grid.shape])
+        if remark is not None:
+            self.misplaced.append(f"{show_name(path)} ({remark.partition(': ')[2]})")
         others = tuple(other for other in range(3) if other != self.axis % 3)
         return np.asarray(volume.labels.any(axis=others))
 

@@ -45,6 +45,8 @@ def decoding(path: Path) -> Iterator[None]:
 def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
     """Write a file in one step: no reader ever sees half of it, and a failure leaves the old one.
 
+    A link stays one, and what it leads to is written. Devices and pipes (`/dev/stdout`) are written into.
+
     Args:
         path: The file; its folder is made if need be.
         dump: Writes the content to an open file.
@@ -52,12 +54,14 @@ def write_whole(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
     Raises:
         InputError: The file cannot be written (a folder of that name, no permission, full disk).
     """
-    with _part_of(path) as part:
+    with _part_of(path) as (part, target):
         with part.open("wb") as file:
             dump(file)
             file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+            if part != target:
+                os.fsync(file.fileno())
+        if part != target:
+            part.replace(target)
 
 
 def check_writable(path: Path) -> None:
@@ -66,23 +70,36 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: As of `write_whole`.
     """
-    with _part_of(path) as part:
-        part.touch()
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with _part_of(path) as (part, target):
+        if part != target:
+            part.touch()
 
 
 @contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
-    """Yield the name to write to first, which is gone at the end; what the system refuses is an `InputError`."""
-    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
+def _part_of(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the name to write to first, gone at the end, and the file it is for; one and the same for a device.
+
+    What the system refuses is an `InputError`.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_stream(path):
+            yield path, path
+            return
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name[:40]}.{os.getpid()}.part")
         try:
-            yield part
+            yield part, target
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         msg = f"{path}: cannot be written ({reason}); choose another place or make room"
         raise InputError(msg) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell whether a file takes bytes but cannot be replaced: a device or a pipe, or what `/dev/stdout` is just now."""
+    return path.exists() and not path.is_dir() and (not path.is_file() or path.absolute().parts[:2] == ("/", "dev"))

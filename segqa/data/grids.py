@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -64,11 +65,29 @@ def check_spacing(spacing: Sequence[float], path: Path) -> None:
         raise InputError(msg)
 
 
-def compare_affines(image: NDArray[np.float64] | None, mask: NDArray[np.float64] | None) -> str | None:
-    """Return a remark when image and mask lie in different places, by more than 0.001 in any entry."""
-    if image is None or mask is None:
+def compare_affines(
+    image: NDArray[np.float64] | None, mask: NDArray[np.float64] | None, ranges: Sequence[tuple[int, int]]
+) -> str | None:
+    """Return a remark when image and mask lie in different places, by more than 0.001 in any entry.
+
+    Args:
+        image: Voxel index to millimetres (RAS), shape `(4, 4)`, when the file tells.
+        mask: The same of the mask.
+        ranges: First and last index along each axis; the distance is the largest at these corners.
+    """
+    if image is None or mask is None or np.abs(image - mask).max() <= AFFINE_TOLERANCE:
         return None
-    apart = float(np.abs(image - mask).max())
-    if apart <= AFFINE_TOLERANCE:
-        return None
-    return f"affine-mismatch: image and mask differ by up to {apart:.3g} mm"
+    corners = np.array([(*corner, 1) for corner in product(*ranges)])
+    apart = float(np.linalg.norm((corners @ (image - mask).T)[:, :3], axis=1).max())
+    ours, theirs = (orientation(affine) for affine in (image, mask))
+    turned = f"; the mask is stored as {theirs}, the image as {ours}" if ours != theirs else ""
+    return f"affine-mismatch: voxels of image and mask are up to {apart:.3g} mm apart{turned}"
+
+
+def orientation(affine: NDArray[np.float64]) -> str:
+    """Return where each axis points to, such as `RAS`: right, anterior, superior; the opposites are L, P and I."""
+    letters = []
+    for column in affine[:3, :3].T:
+        row = int(np.abs(column).argmax())
+        letters.append(("RL", "AP", "SI")[row][int(column[row] < 0)])
+    return "".join(letters)

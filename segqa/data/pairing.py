@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
     """
     found: dict[str, list[Path]] = {}
     ignored: list[str] = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_files_below(folder)):
         relative = path.relative_to(folder)
-        if any(part.startswith(".") or part.lower() in _JUNK for part in relative.parts) or path.is_dir():
+        if any(part.startswith(".") or part.lower() in _JUNK for part in relative.parts):
             continue
         if split_name(path.name)[1] or _is_picture(path):
             found.setdefault(case_key(relative.as_posix()), []).append(path)
@@ -87,6 +88,14 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
         msg = f"{show_name(folder)}: no pictures in {folder}; PNG, JPEG, TIFF, NIfTI, DICOM and .npy are read"
         raise InputError(msg)
     return {key: paths[0] for key, paths in found.items()}, ignored
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, and below the folders that links lead to, unless these are above it."""
+    for root, folders, files in os.walk(folder, followlinks=True):
+        here = Path(root).resolve()
+        folders[:] = [name for name in folders if (here / name).resolve() not in (here, *here.parents)]
+        yield from (Path(root) / name for name in files)
 
 
 def _is_picture(path: Path) -> bool:

@@ -5,10 +5,13 @@ import unicodedata
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segqa.data.boxes import Box
 from segqa.data.cases import check_cases, check_same_size, find_cases, read_case
+from segqa.data.grids import orientation
 from segqa.data.types import PromptBox, Source
 from segqa.errors import InputError
 
@@ -125,6 +128,16 @@ def test_composed_and_decomposed_names_pair(images, masks):
     assert case.boxes == boxes["café"]
 
 
+def test_folders_that_links_lead_to_are_entered_but_not_in_circles(images, masks, tmp_path):
+    picture(images / "a.png")
+    mask(masks / "first" / "a.png")
+    mask(tmp_path / "runs" / "7" / "a.png")
+    (masks / "latest").symlink_to(tmp_path / "runs" / "7")
+    (masks / "first" / "up").symlink_to(masks)
+    (case,) = find_cases(images, masks)
+    assert set(case.masks) == {"first", "latest"}
+
+
 def test_all_files_without_partner_are_named_at_once(images, masks):
     for name in "abcdefgh":
         picture(images / f"{name}.png")
@@ -215,7 +228,7 @@ def test_boxes_without_image_are_kept_apart_and_refused_when_none_fits(images, m
     box = (PromptBox(Box(0, 0, 2, 2)),)
     found = find_cases(images, masks, boxes={"a": box, "b": box})
     assert found.unused_boxes == ("b",)
-    assert found.box_remarks() == ["the boxes of 1 cases belong to no image: b; the keys must be stems"]
+    assert found.remarks() == ["the boxes of 1 cases belong to no image: b; the keys must be stems"]
     with pytest.raises(InputError, match="no box belongs to an image: boxes for b, images a"):
         find_cases(images, masks, boxes={"b": box})
 
@@ -224,9 +237,9 @@ def test_images_without_a_box_are_counted_when_there_are_boxes(images, masks):
     for name in ("a.png", "b.png"):
         picture(images / name)
         mask(masks / name)
-    assert find_cases(images, masks).box_remarks() == []
+    assert find_cases(images, masks).remarks() == []
     found = find_cases(images, masks, boxes={"a": (PromptBox(Box(0, 0, 2, 2)),)})
-    assert found.box_remarks() == ["1 of 2 cases have no box; their masks' own boxes are taken"]
+    assert found.remarks() == ["1 of 2 cases have no box; their masks' own boxes are taken"]
 
 
 def test_headers_tell_every_problem_before_decoding(images, masks):
@@ -337,9 +350,32 @@ def test_volumes_of_other_shape_and_flat_masks_are_refused_together(images, mask
 def test_affines_that_differ_are_remarked_on_the_mask(images, masks, volume):
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.5, 1]))
     (remark,) = read_case(find_cases(images, masks)[0]).masks["masks"].warnings
-    assert remark.startswith("affine-mismatch: image and mask differ by up to 0.5")
+    assert remark.startswith("affine-mismatch: voxels of image and mask are up to 1.5 mm apart")
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.0005, 1]))
     assert read_case(find_cases(images, masks)[0]).masks["masks"].warnings == []
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        ([-1, 1, 1], "up to 10 mm apart; the mask is stored as LAS, the image as RAS"),
+        ([1, 1, 2], "up to 5 mm apart)"),
+    ],
+)
+def test_masks_that_lie_elsewhere_are_told_before_anything_is_read(images, masks, turn, said):
+    nifti(images / "v.nii", np.ones((6, 6, 6), np.uint8))
+    nifti(masks / "v.nii", np.ones((6, 6, 6), np.uint8), np.diag([*turn, 1]))
+    (remark,) = find_cases(images, masks).remarks()
+    assert remark.startswith("1 masks lie elsewhere than their images: masks/v.nii (voxels of image and mask are ")
+    assert said in remark
+
+
+@given(st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([1, -1])] * 3))
+def test_an_orientation_is_what_nibabel_says(order, signs):
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, order] * signs
+    affine[:3, :3] += 0.2  # oblique
+    assert orientation(affine) == "".join(nib.aff2axcodes(affine))
 
 
 def test_arrays_are_sliced_as_stored(images, masks):

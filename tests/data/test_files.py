@@ -1,3 +1,6 @@
+import os
+import threading
+
 import pytest
 
 from segqa.data.files import check_writable, write_whole
@@ -24,3 +27,37 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, which, ac
 def test_asking_whether_a_file_can_be_written_leaves_nothing_but_its_folder(tmp_path):
     check_writable(tmp_path / "new" / "x.bin")
     assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "store" / "real.csv")
+    write_whole(tmp_path / "link.csv", lambda file: file.write(b"new"))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "store" / "real.csv").read_text() == "new"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["real.csv"]
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    with pytest.raises(InputError, match="link: cannot be written"):
+        write_whole(tmp_path / "link", lambda file: file.write(b"new"))
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_pipe_and_a_device_are_written_into(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_whole(pipe, lambda file: file.write(b"new"))
+    reader.join()
+    assert read == [b"new"]
+    assert pipe.is_fifo()
+
+    (tmp_path / "null").symlink_to(os.devnull)
+    check_writable(tmp_path / "null")
+    write_whole(tmp_path / "null", lambda file: file.write(b"new"))
+    assert (tmp_path / "null").is_char_device()
