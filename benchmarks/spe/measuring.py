@@ -69,6 +69,7 @@ def fit(root: Path, engine: Engine, *, every_draw: bool) -> tuple[Path, Cost]:
         open_journal=open_journal,
         watch=_silent,
         count=lambda units: units,
+        warn=print,
     )
     save_bundle(fitted, bundle)
     n_queries = 6 * len(fitted.images) * len(fitted.settings.models) * len(fitted.settings.labels)

@@ -42,7 +42,7 @@ def spe_estimate(
     from segqa.spe.engines import create_engine
     from segqa.spe.readout import Readout
 
-    under, over = gating.parse_gates(fail_under or []), gating.parse_gates(fail_over or [])
+    under, over = gating.parse_gates(fail_under or [], "under"), gating.parse_gates(fail_over or [], "over")
     fitted = load_bundle(bundle)
     settings = fitted.settings
     precision = settings.engine_settings.get("precision", "fp32")

@@ -84,6 +84,7 @@ def spe_fit(
             open_journal=open_journal,
             watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
             count=lambda units: console.progress(units, description="measuring models", total=len(units)),
+            warn=console.warn,
         )
         save_bundle(bundle, out)
         for disk in opened:

@@ -57,6 +57,8 @@ class Predicted:
     """True metrics `(N, K, L, 6)` at the images' own size, `nan` where undefined; no rows without truth."""
     shown: NDArray[np.bool_]
     """Shape `(N,)`: all but the slices of volumes without foreground in any mask; training images are like these."""
+    other_labels: list[int]
+    """Labels that occur in the masks and are not looked at."""
 
     def mask_of(self, model: str, label: int) -> NDArray[np.bool_]:
         """Return one model's masks for the label at that position, `(N, SIDE, SIDE)`."""
@@ -113,13 +115,16 @@ def read_predicted(
     rows: list[Shrunk] = []
     real: list[NDArray[np.float64]] = []
     shown: list[bool] = []
+    present: set[int] = set()
     seen = np.zeros(len(labels), dtype=bool)
     for case in watch(cases, f"reading {images.parent.name or images.name} images", len(cases)):
         row = _read_row(case, labels)
         is_slice = case.image.slice_index is not None
         if is_slice and np.ptp(row.image) == 0:
             continue
-        shown.append(not is_slice or any(label_map.any() for label_map in row.label_maps.values()))
+        found = {int(label) for label_map in row.label_maps.values() for label in np.unique(label_map)} - {0}
+        shown.append(not is_slice or bool(found))
+        present |= found
         if truth is not None:
             true_map = row.label_maps[TRUTH]
             measured = np.full((len(predictions), len(labels), len(METRICS)), np.nan)
@@ -140,9 +145,10 @@ def read_predicted(
     packed = {model: np.stack([row.masks[model] for row in rows]) for model in predictions}
     for position, label in enumerate(labels):
         if not any(masks[:, position].any() for masks in packed.values()):
-            msg = f"label {label}: no foreground in any prediction for {images}; nothing can be estimated from that"
+            fact = f"labels {', '.join(map(str, labels))} were expected, the masks have {sorted(present) or 'none'}"
+            msg = f"label {label}: no foreground in any prediction for {images}, so nothing can be estimated; {fact}"
             raise InputError(msg)
-    return Predicted(canvas, packed, np.array(real), np.array(shown))
+    return Predicted(canvas, packed, np.array(real), np.array(shown), sorted(present - set(labels)))
 
 
 def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | None) -> None:

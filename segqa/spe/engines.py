@@ -56,9 +56,17 @@ def create_engine(name: str, *, weights: Path | None = None, precision: str = "f
             there, or when the readout engine is asked for what only UniverSeg has.
     """
     if name == "readout":
-        if weights is not None or precision != "fp32" or device not in ("auto", "cpu"):
-            msg = "the readout engine has weights of its own and computes in fp32 on the CPU; leave out "
-            raise InputError(msg + "--engine-weights, --precision and --device, or use --engine universeg")
+        given = {
+            "--engine-weights": weights is not None,
+            "--precision": precision != "fp32",
+            "--device": device not in ("auto", "cpu"),
+        }
+        if any(given.values()):
+            options = ", ".join(option for option, is_given in given.items() if is_given)
+            msg = (
+                f"{options}: for UniverSeg; the readout engine has weights of its own and computes in fp32 on the CPU; "
+            )
+            raise InputError(msg + "leave it out, or fit with --engine universeg")
         from segqa.spe.readout import Readout
 
         return Readout()

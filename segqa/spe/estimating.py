@@ -16,7 +16,7 @@ from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import MEAN, Bundle
 from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
 from segqa.spe.engines import Canvas, Engine
-from segqa.spe.fitting import make_plan, measure_model, with_mean
+from segqa.spe.fitting import count_known, make_plan, measure_model, with_mean
 from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
@@ -107,7 +107,8 @@ def estimate(
     rows = estimate_models(bundle, engine, found, level=level)[MODEL]
     shown = found.images[found.shown]
     novel = find_novel(embedder, shown, bundle.images)
-    warnings = _warn_extrapolation(rows, bundle) + _warn_images(shown, bundle.images, novel)
+    warnings = _warn_labels(found.other_labels) + _warn_extrapolation(rows, bundle)
+    warnings += _warn_images(shown, bundle.images, novel)
     warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
     return Result(rows, len(found.images), float(novel.mean()), warnings)
 
@@ -180,6 +181,12 @@ def _choose_size(sizes: Sequence[int], n_usable: int) -> int:
     return next((index for index, size in enumerate(sizes) if size <= n_usable), len(sizes) - 1)
 
 
+def _warn_labels(others: Sequence[int]) -> list[str]:
+    if not others:
+        return []
+    return [f"labels {', '.join(map(str, others))} of the predictions are not in the bundle: nothing is said of them"]
+
+
 def _warn_size(n_usable: int, sizes: Sequence[int]) -> list[str]:
     if n_usable >= sizes[-1]:
         return []
@@ -204,9 +211,7 @@ def _warn_extrapolation(rows: Iterable[Row], bundle: Bundle) -> list[str]:
 
 def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_]) -> list[str]:
     warnings = []
-    known = {image.tobytes() for image in training}
-    n_known = sum(image.tobytes() in known for image in images)
-    if n_known:
+    if n_known := count_known(images, training):
         warnings.append(f"{n_known} of {len(images)} images are training images: the estimate may be too good")
     n_novel, expected = int(novel.sum()), USUAL_SHARE
     if stats.binom.sf(n_novel - 1, len(images), expected) < 0.001:

@@ -16,7 +16,7 @@ from segqa.spe import support
 from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import Bundle, Settings
 from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_labelled, read_predicted
-from segqa.spe.engines import Engine
+from segqa.spe.engines import Canvas, Engine
 from segqa.spe.journal import Journal
 from segqa.spe.mapping import AUTO, METRICS, MIN_POINTS
 from segqa.spe.pseudo import Plan, Pseudo, mean_defined, measure_pseudo
@@ -72,6 +72,7 @@ def fit_bundle(
     open_journal: OpenJournal,
     watch: Watch,
     count: Callable[[list[Unit]], Iterable[Unit]],
+    warn: Callable[[str], object],
 ) -> Bundle:
     """Measure every model on both sides and fit a mapping for each label and metric.
 
@@ -84,6 +85,7 @@ def fit_bundle(
         open_journal: Called when everything has been read.
         watch: Shows how far the reading is.
         count: Shows how far the measuring is.
+        warn: Takes what the user should know of the files.
 
     Raises:
         InputError: For anything that is wrong with the call or the files.
@@ -91,6 +93,14 @@ def fit_bundle(
     models = find_models(predictions)
     training = read_labelled(*train, watch=watch)
     tested = read_predicted(test[0], models, labels=training.labels, truth=test[1], watch=watch)
+    if tested.other_labels:
+        others = ", ".join(map(str, tested.other_labels))
+        warn(f"labels {others} of the test set are in no training mask: the bundle will say nothing of them")
+    if n_known := count_known(tested.images, training.images):
+        warn(
+            f"{n_known} of {len(tested.images)} test images are training images: models are better there than "
+            "elsewhere, and so will be the estimates"
+        )
     sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.is_cheap)
     journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
@@ -120,6 +130,12 @@ def _measure_all(
         measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
         pseudo[index, number] = [label.mean for label in measured]
     return pseudo
+
+
+def count_known(images: Canvas, training: Canvas) -> int:
+    """Return how many images are training images, to the byte."""
+    known = {image.tobytes() for image in training}
+    return sum(image.tobytes() in known for image in images)
 
 
 def spread_left(real: Floats, agreement: Floats) -> Floats:

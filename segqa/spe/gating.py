@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from segqa.errors import InputError
 from segqa.output.ci import append_summary
 from segqa.spe.bundle import MEAN
 from segqa.spe.estimating import Result
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import LESS_IS_BETTER, METRICS, RANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,16 @@ class Gate:
     is_broken: bool
 
 
-def parse_gates(texts: Iterable[str]) -> dict[str, float]:
+def parse_gates(texts: Iterable[str], word: Literal["under", "over"]) -> dict[str, float]:
     """Return limits by metric from texts such as `dice=0.85`.
 
+    Args:
+        texts: Of one option.
+        word: Which of the two options: a limit from below is for metrics of which more is better.
+
     Raises:
-        InputError: Not of that form, an unknown metric, no finite number, or a metric given twice.
+        InputError: Not of that form, an unknown metric, no finite number, a metric given twice, a number that the
+            metric never reaches, or the option for metrics of the other kind.
     """
     limits: dict[str, float] = {}
     for text in texts:
@@ -44,6 +50,17 @@ def parse_gates(texts: Iterable[str]) -> dict[str, float]:
         if metric not in METRICS or not math.isfinite(limit) or metric in limits:
             msg = f"gate {text!r}: write METRIC=NUMBER, once for a metric, for example dice=0.85; metrics: "
             raise InputError(msg + ", ".join(METRICS))
+        low, high = RANGES[metric]
+        if not low <= limit <= high:
+            msg = (
+                f"--fail-{word} {text}: {metric} is {low:g} to {high:g}, so this would say nothing; correct the number"
+            )
+            raise InputError(msg)
+        if (metric in LESS_IS_BETTER) != (word == "over"):
+            other = "over" if word == "under" else "under"
+            fact = f"{'less' if word == 'under' else 'more'} of {metric} is better"
+            msg = f"--fail-{word} {text}: {fact}, so good models would fail; write --fail-{other} {text}"
+            raise InputError(msg)
         limits[metric] = limit
     return limits
 

@@ -33,6 +33,7 @@ MIN_POINTS = 3
 METRICS = ("dice", "hd95", "precision", "recall", "jaccard", "pixel_correlation")
 """The six metrics in the order of the paper's Table 2."""
 RANGES = dict.fromkeys(METRICS, (0.0, 1.0)) | {"hd95": (0.0, np.inf), "pixel_correlation": (-1.0, 1.0)}
+LESS_IS_BETTER = frozenset({"hd95"})
 
 
 class Estimate(NamedTuple):

@@ -140,6 +140,9 @@ def _summarise(values: Floats, asked: NDArray[np.bool_]) -> Pseudo:
     defined = np.isfinite(by_image).all(axis=1)
     n, total = int(asked.sum()), len(asked)
     rows = by_image[defined]
-    spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(len(METRICS), np.inf)
-    half = NORMAL_95 * spread * np.sqrt((1 - n / total) / max(len(rows), 1))
+    if n == total:  # all there are: nothing was left to chance
+        half = np.zeros(len(METRICS))
+    else:
+        spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(len(METRICS), np.inf)
+        half = NORMAL_95 * spread * np.sqrt((1 - n / total) / max(len(rows), 1))
     return Pseudo(mean_defined(by_image), half, n, int((~defined).sum()))

@@ -183,6 +183,22 @@ def test_a_gate_of_another_form_is_refused(data, bundle, run, gate):
     assert "METRIC=NUMBER" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "gate", "said"),
+    [
+        ("--fail-under", "dice=85", "dice is 0 to 1"),
+        ("--fail-over", "hd95=-1", "hd95 is 0 to inf"),
+        ("--fail-under", "hd95=3", "write --fail-over hd95=3"),
+        ("--fail-over", "dice=0.9", "write --fail-under dice=0.9"),
+    ],
+)
+def test_a_gate_that_would_say_nothing_or_fail_good_models_is_refused(data, bundle, run, option, gate, said):
+    result = run(*estimate_arguments(data, bundle), option, gate)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
 def test_a_damaged_bundle_is_one_line(data, bundle, run, tmp_path):
     (tmp_path / "cut.bundle").write_bytes(bundle.read_bytes()[:5000])
 

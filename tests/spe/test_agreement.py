@@ -38,7 +38,7 @@ def training_of(*masks):
 def predicted_of(**models):
     packed = {name: np.packbits(np.stack(masks)[:, None], axis=-1) for name, masks in models.items()}
     n = len(next(iter(models.values())))
-    return Predicted(np.zeros((n, 128, 128, 3), np.uint8), packed, np.empty(0), np.ones(n, bool))
+    return Predicted(np.zeros((n, 128, 128, 3), np.uint8), packed, np.empty(0), np.ones(n, bool), [])
 
 
 def measure(training, predicted, engine=None, support_size=64):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,7 +65,7 @@ def silent(cases, _description, _total):
     return cases
 
 
-def fit(train, test, *, engine=None, journal=None, options=None):
+def fit(train, test, *, engine=None, journal=None, options=None, warn=pytest.fail):
     return fit_bundle(
         engine or Shifter(),
         (train / "images", train / "masks"),
@@ -73,6 +75,7 @@ def fit(train, test, *, engine=None, journal=None, options=None):
         open_journal=lambda _key: journal or Journal(),
         watch=silent,
         count=lambda units: units,
+        warn=warn,
     )
 
 
@@ -92,6 +95,25 @@ def test_a_bundle_has_a_mapping_for_each_size_and_metric(sets):
     assert bundle.agreement.shape == (1, 5, 6)
     assert bundle.real[0, :, 0].tolist() == sorted(bundle.real[0, :, 0], reverse=True)
     assert mapping_table(bundle)["metric"].to_list() == list(METRICS)
+
+
+def test_labels_that_were_not_taught_and_training_images_among_the_test_images_are_warned_of(tmp_path):
+    train = write_set(tmp_path / "train", 10, 0)
+    test = write_set(tmp_path / "test", 9, 1, (0, 3, 6, 9), labels=2)
+    shutil.copy(train / "images" / "03.png", test / "images" / "03.png")
+
+    said = []
+    bundle = fit(train, test, warn=said.append)
+
+    assert bundle.tasks == ["1"]
+    assert said[0].startswith("labels 2 of the test set are in no training mask")
+    assert said[1].startswith("1 of 9 test images are training images")
+
+
+def test_one_training_image_is_measured_without_dividing_by_nothing(tmp_path):
+    train = write_set(tmp_path / "train", 1, 0)
+    bundle = fit(train, write_set(tmp_path / "test", 9, 1, (0, 3, 6, 9)))
+    assert np.isfinite(bundle.pseudo).all()
 
 
 def test_the_mean_of_several_labels_is_a_task_of_its_own(tmp_path):
@@ -154,6 +176,7 @@ def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
             open_journal=lambda key: keys.append(key) or Journal(),
             watch=silent,
             count=lambda units: units,
+            warn=pytest.fail,
         )
         return keys[-1]
 
@@ -233,6 +256,11 @@ def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets
     assert any("5 usable predictions" in text for text in apply(bundle, few, "shift16").warnings)
     assert any("extrapolated" in text for text in apply(bundle, few, "shift16").warnings)
     assert any("14 of 14 images are training images" in text for text in known)
+
+
+def test_labels_that_the_bundle_lacks_are_told(sets, tmp_path):
+    new = write_set(tmp_path / "new", 9, 5, (2,), labels=2)
+    assert apply(fit(*sets), new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
 
 
 def test_unlike_images_are_told(sets, tmp_path):

@@ -105,7 +105,9 @@ def test_the_same_call_gives_the_same_bytes_whatever_was_asked_before(engine):
 
 @pytest.mark.parametrize("option", [{"weights": Path("w.pt")}, {"precision": "bf16"}, {"device": "cuda"}])
 def test_what_only_universeg_has_is_refused(option):
-    with pytest.raises(InputError, match=r"leave out --engine-weights, .* or use --engine universeg"):
+    with pytest.raises(
+        InputError, match=r"^--(engine-weights|precision|device): for UniverSeg; .* fit with --engine universeg"
+    ):
         create_engine("readout", **option)
 
 
