@@ -18,6 +18,7 @@ import polars as pl
 from segqa.data.layouts.dataset import group_of
 from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
+from segqa.schema import OBJECT_COLUMNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MAX_GROUPS = 2_000
-OBJECT = ("case", "object", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ _DIFFERENCES = {
 
 def _matrix(scores: pl.DataFrame, models: list[str]) -> tuple[Floats, NDArray[np.int64]]:
     """Return scores `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
-    objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
-    cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")
+    objects = scores.select(OBJECT_COLUMNS).unique(maintain_order=True).with_row_index("_object")
+    cells = scores.select(*OBJECT_COLUMNS, "model", "predicted_dice").join(objects, on=OBJECT_COLUMNS, how="left")
     columns = cells["model"].replace_strict(models, range(len(models)), return_dtype=pl.Int64)
     values = np.full((objects.height, len(models)), np.nan)
     dice = cells["predicted_dice"].cast(pl.Float64).fill_null(np.nan)

@@ -26,7 +26,7 @@ from segqa.data.cases import Cases, check_same_size, find_cases
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.pairing import pair_files
-from segqa.metrics import all_metrics, finite_distance, jaccard
+from segqa.metrics import OVERLAP_METRICS, all_metrics, finite_distance, jaccard
 from segqa.schema import STATUS_OK, STATUS_WARNING, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting)
 def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
     found = all_metrics(pred, truth)
     distances = {f"true_{name}_px": finite_distance(found[name], pred.shape) for name in ("hd", "hd95")}
-    overlaps = ("dice", "jaccard", "precision", "recall", "pixel_correlation")
-    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in overlaps} | distances
+    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in OVERLAP_METRICS} | distances
     has_pred, has_truth = bool(pred.any()), bool(truth.any())
     reason = None
     if not has_pred:

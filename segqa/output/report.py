@@ -20,7 +20,7 @@ from segqa import __version__
 from segqa.agreement import LOW_QUALITY
 from segqa.decisions.benchmarking import benchmark
 from segqa.errors import MissingExtraError
-from segqa.schema import STATUS_ERROR, STATUS_OK, STATUS_WARNING
+from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
 
 if TYPE_CHECKING:
     from segqa.data.cases import Cases
@@ -93,7 +93,7 @@ def _seen(shown: pl.DataFrame, cases: Cases, reading: Reading) -> Iterator[tuple
     from segqa.errors import InputError
     from segqa.output.overlays import see_objects
 
-    wanted = set(shown.select("case", "object", "label", "model").iter_rows())
+    wanted = set(shown.select(KEY_COLUMNS).iter_rows())
     models: dict[str, set[str]] = {}
     for case, _, _, model in wanted:
         models.setdefault(case, set()).add(model)

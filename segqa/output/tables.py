@@ -18,15 +18,12 @@ from polars.exceptions import PolarsError
 from segqa import __version__
 from segqa.data.files import write_whole
 from segqa.errors import InputError
-from segqa.schema import SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
+from segqa.schema import KEY_COLUMNS, SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
-
-KEY_COLUMNS = ("case", "object", "label", "model")
-"""What makes a row unique, and what tables are joined on."""
 
 TOLERANCE = 1e-6
 """So far beyond 0..1 a Dice may be by rounding."""
