@@ -71,6 +71,13 @@ def outline(page):
     return parser
 
 
+def test_of_one_image_the_page_shows_means_without_intervals():
+    parser = outline(render_report(table(1)))
+    cells = [text.strip() for text in parser.text if text.strip()]
+    assert "Keeps its place" in cells
+    assert not [text for text in cells if text.endswith(" %")]
+
+
 def test_the_page_is_well_formed_and_loads_nothing():
     scores = table()
     keys = scores.select("case", "object", "label", "model").rows()
