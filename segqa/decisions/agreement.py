@@ -30,8 +30,13 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         truth that have no score though their model has some, as of an object that a mask without boxes misses.
 
     Raises:
-        InputError: No row has a partner.
+        InputError: No row has a partner, or the truth has no row.
     """
+    if scores.height and truth.is_empty():
+        msg = (
+            "the truth has no row to compare the scores with; give the table that `segqa evaluate` wrote of these masks"
+        )
+        raise InputError(msg)
     added = [name for name in truth.columns if name.startswith("true_")]
     if truth.select(KEY_COLUMNS).hash_rows().n_unique() < truth.height:
         truth = truth.unique(KEY_COLUMNS, keep="first", maintain_order=True)

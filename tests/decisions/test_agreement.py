@@ -74,6 +74,13 @@ def test_truth_of_other_masks_is_refused_with_an_example():
         agreement.join_truth(frame(), truth)
 
 
+def test_a_truth_without_rows_is_refused():
+    truth = frame(true_dice=0.5)
+    with pytest.raises(InputError, match="the truth has no row"):
+        agreement.join_truth(frame(), truth.clear())
+    assert agreement.join_truth(frame().clear(), truth.clear()).is_empty()
+
+
 def test_the_order_curve_has_a_row_for_each_model_and_beta():
     table = agreement.order_curve(frame(true_dice=[0.2, 0.4, 0.5, 0.4, None]))
     assert table["model"].to_list() == ["k"] * 6 + ["m"] * 6
