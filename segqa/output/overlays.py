@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +138,20 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
         objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
         for one in objects:
             yield Seen(case.name, model, one, loaded.image.pixels)
+
+
+def check_folder(folder: Path, cases: Iterable[Case]) -> None:
+    """Refuse a folder for error maps in which they would lie among the files that are scored, or replace them.
+
+    Raises:
+        InputError: The sub-folder of a model holds images or masks.
+    """
+    known = list(cases)
+    read = {source.path.resolve().parent for case in known for source in (case.image, *case.masks.values())}
+    for place in sorted({folder / _safe(model) for case in known for model in case.masks}):
+        if place.resolve() in read:
+            msg = f"--error-maps {folder}: {place} holds files that are scored; choose another folder"
+            raise InputError(msg)
 
 
 def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = None) -> int:
