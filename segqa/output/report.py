@@ -100,11 +100,13 @@ def _seen(shown: pl.DataFrame, cases: Cases, reading: Reading) -> Iterator[tuple
     for one in cases:
         for part in _split(one, models.get(one.name, set())):
             try:
-                found = list(see_objects(part, reading))
+                found = see_objects(part, reading)
             except InputError:
                 continue
-            keys = ((seen.case, seen.one.object, seen.one.label, seen.model) for seen in found)
-            yield from ((key, seen) for key, seen in zip(keys, found, strict=True) if key in wanted)
+            for seen in found:
+                key = (seen.case, seen.one.object, seen.one.label, seen.model)
+                if key in wanted:
+                    yield key, seen
 
 
 def _split(case: Case, models: set[str]) -> list[Case]:
