@@ -145,7 +145,7 @@ class Comparison(Result):
 
 
 Table = Result | pl.DataFrame | str | Path
-"""A result, a polars table, or the path of a table."""
+"""A result, a polars table, or the path of a table; what `score` did not return itself is checked as files are."""
 
 Masks = str | Path | Mapping[str, str | Path]
 """A folder of masks, whose sub-folders may be models, or a path for each model."""
@@ -225,15 +225,15 @@ def rank(
     from segqa.decisions import composing, ranking
     from segqa.output.tables import is_table
 
-    found: Result | pl.DataFrame
+    found: Table
     if isinstance(scores, (str, Path)) and not is_table(Path(scores)):
         found = score(scores, _needed(masks, "to score images"), axis=axis, **scoring)
     elif scoring:
         msg = f"{', '.join(scoring)}: for images that are scored first; a table of scores is ranked as it is"
         raise InputError(msg)
     else:
-        found = scores if isinstance(scores, Result) else _scores(scores)
-    frame = _frame(found)
+        found = scores
+    frame = _scores(found)
     quality = None if truth is None else ranking.selection_table(_join(frame, truth))
     chosen = ranking.rank(frame)
     if copy_best is not None:
@@ -282,15 +282,17 @@ def _masks(masks: Masks) -> Path | dict[str, Path]:
 
 def _join(scores: pl.DataFrame, truth: Table) -> pl.DataFrame:
     from segqa.decisions.agreement import join_truth
-    from segqa.output.tables import read_truth
+    from segqa.output.tables import check_truth, read_truth
 
-    return join_truth(scores, read_truth(Path(truth)) if isinstance(truth, (str, Path)) else _frame(truth))
+    return join_truth(scores, read_truth(Path(truth)) if isinstance(truth, (str, Path)) else check_truth(_frame(truth)))
 
 
 def _scores(table: Table) -> pl.DataFrame:
-    from segqa.output.tables import read_scores
+    from segqa.output.tables import check_scores, read_scores
 
-    return read_scores(Path(table)) if isinstance(table, (str, Path)) else _frame(table)
+    if isinstance(table, Scores):
+        return table.frame
+    return read_scores(Path(table)) if isinstance(table, (str, Path)) else check_scores(_frame(table))
 
 
 def _frame(table: Result | pl.DataFrame) -> pl.DataFrame:

@@ -143,6 +143,8 @@ class _Reader:
             if spelled not in known:
                 msg = f"{self._path}: {name} has no option {key!r}{_suggest(spelled, known)}"
                 raise InputError(msg)
+            if isinstance(value, str) and (getattr(known[spelled], "multiple", False) or known[spelled].nargs == -1):
+                value = [value]  # a lone text would be taken letter by letter
             self.check_value(known[spelled], value, f"{self._path}: {key} of {name}")
             defaults[known[spelled].name] = value
         return defaults

@@ -8,6 +8,10 @@ import polars as pl
 SCHEMA_NAME = "segqa.scores"
 SCHEMA_VERSION = 1
 
+#: What makes a row unique, and what tables are joined on; without the model, what makes an object.
+KEY_COLUMNS = ("case", "object", "label", "model")
+OBJECT_COLUMNS = KEY_COLUMNS[:-1]
+
 #: One row per case, object and model. `object` counts from 1 inside a case; `label` is the label's value or name.
 SCORE_SCHEMA: dict[str, pl.DataType] = {
     "case": pl.String(),

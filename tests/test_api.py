@@ -65,6 +65,32 @@ def test_benchmark_with_truth_tells_the_agreement_and_has_all_figures(tables):
     assert set(segqa.benchmark(tables[0], draws=200).plots()) == {"histogram"}
 
 
+def test_a_frame_with_the_needed_columns_only_is_enough(tables):
+    pytest.importorskip("matplotlib")
+    frame, truth = (pl.read_csv(path) for path in tables)
+    assert frame.columns == ["case", "object", "label", "model", "predicted_dice"]
+    assert_frame_equal(segqa.flag(frame).to_polars(), segqa.flag(tables[0]).to_polars())
+    assert_frame_equal(segqa.rank(frame).to_polars(), segqa.rank(tables[0]).to_polars())
+    assert_frame_equal(segqa.rank(frame, truth=truth).quality, segqa.rank(tables[0], truth=tables[1]).quality)
+    ours, theirs = (segqa.benchmark(table, truth=other) for table, other in ((frame, truth), tables))
+    assert_frame_equal(ours.to_polars(), theirs.to_polars())
+    assert_frame_equal(ours.agreement, theirs.agreement)
+
+
+def test_what_is_refused_of_a_file_is_refused_of_a_frame(tables):
+    frame, truth = (pl.read_csv(path) for path in tables)
+    percent = pl.col("^.*_dice$") * 100
+    for ask in (segqa.flag, segqa.rank, segqa.benchmark):
+        with pytest.raises(InputError, match=r"the scores: row 1, column predicted_dice: 10 is outside of 0..1"):
+            ask(frame.with_columns(percent))
+        with pytest.raises(InputError, match="the scores: no column model"):
+            ask(frame.drop("model"))
+    with pytest.raises(InputError, match="the scores: row 31 repeats case, object, label and model"):
+        segqa.flag(pl.concat([frame, frame]))
+    with pytest.raises(InputError, match=r"the truth: row 1, column true_dice: 9 is outside of 0..1"):
+        segqa.rank(frame, truth=truth.with_columns(percent))
+
+
 def test_a_result_hands_over_its_rows(tables, tmp_path):
     flags = segqa.flag(tables[0], threshold=0.3)
     assert len(flags) == len(flags.to_dicts()) == flags.to_polars().height > 0

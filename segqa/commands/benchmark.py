@@ -37,8 +37,8 @@ def benchmark(
 ) -> None:
     """Compare segmentation models by their mean predicted score, without any truth.
 
-    Intervals come from drawing whole images and volumes with replacement. The table of models is the result;
-    differences between models, and the agreement with the truth, follow in the format for people.
+    Intervals come from drawing whole images and volumes with replacement; of one alone there are none. The table of
+    models is the result; differences between models, and the agreement with the truth, follow in the format for people.
 
     For example:
 

@@ -42,9 +42,10 @@ def calibrate(
     from segqa.data.files import write_whole
     from segqa.decisions.agreement import join_truth
     from segqa.output import tables
+    from segqa.output.runrecord import record_path
     from segqa.quality.calibration import render_interval
 
-    spare_inputs(out, scores, truth, groups)
+    spare_inputs(out, scores, truth, groups, record_path(scores))
     joined = join_truth(tables.read_scores(scores), tables.read_truth(truth))
     known = joined.with_columns(pl.col("predicted_dice", "true_dice", "novelty").fill_nan(None))
     known = known.drop_nulls(["predicted_dice", "true_dice"])
@@ -74,7 +75,9 @@ def _group_names(cases: list[str], path: Path | None) -> list[str]:
 
 def _weights_of(scores: Path) -> str | None:
     """Return the SHA-256 of the weights that made the scores, when the record of their run lies beside them."""
-    record = scores.with_name(f"{scores.stem}.run.json")
+    from segqa.output.runrecord import record_path
+
+    record = record_path(scores)
     try:
         digest = json.loads(record.read_text(encoding="utf-8"))["weights"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 
 
 def calibrate_weights(
@@ -46,6 +47,7 @@ def calibrate_weights(
     from segqa.quality.residuals import calibrate, make_fold
     from segqa.quality.scoring import load_evaluator
 
+    spare_inputs(out, *(stand_in or ()))
     target = out or weights
     check_writable(target)
     library = read_library(prepared)

@@ -55,6 +55,7 @@ def evaluate(
     from segqa.output import tables
 
     check_output(output, file_format, scores, boxes)
+    chosen = parse_labels(labels)
     known = None if scores is None else tables.read_scores(scores)
     found = evaluation.find_evaluated(
         parse_masks(pred),
@@ -69,7 +70,7 @@ def evaluate(
     for remark in found.remarks():
         console.warn(remark)
     cases = console.progress(found, description="cases evaluated", total=len(found))
-    table = evaluation.evaluate_cases(cases, labels=parse_labels(labels), objects=objects)
+    table = evaluation.evaluate_cases(cases, labels=chosen, objects=objects)
     hand_over(
         table,
         output=output,

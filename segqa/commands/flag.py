@@ -15,6 +15,7 @@ from segqa.commands.results import (
     ScoresArgument,
     check_output,
     hand_over,
+    spare_inputs,
 )
 from segqa.config import keep_closest
 from segqa.errors import InputError
@@ -63,6 +64,7 @@ def flag(
     from segqa.output import ci, tables
 
     check_output(output, file_format, scores)
+    spare_inputs(junit, scores)
     frame = tables.read_scores(scores)
     if frame.is_empty() and (fail_above_count is not None or fail_share is not None):
         msg = f"{scores}: has no row, so the gate has nothing to check; score some masks first"

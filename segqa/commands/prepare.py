@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 from segqa.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ def prepare(
     segqa prepare images masks --predictions unet=results/unet --corruptions 2
     """
     from segqa.data.layouts.dataset import Finding
-    from segqa.prepared import Reading, plan_prepare, run_prepare
+    from segqa.prepared import RECORDS, SKIPPED, Reading, plan_prepare, run_prepare
     from segqa.quality.preparation import Settings
 
+    for name in (RECORDS, SKIPPED):
+        spare_inputs(out / name, images, boxes, groups)
     plan = plan_prepare(
         images,
         truth,

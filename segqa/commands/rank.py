@@ -14,6 +14,7 @@ from segqa.commands.reading import (
     BoxesOption,
     CalibrationOption,
     LabelsOption,
+    MasksOption,
     NanOption,
     ObjectsOption,
     WeightsOption,
@@ -28,6 +29,7 @@ from segqa.commands.results import (
     hand_over,
     join_truth,
     parse_labels,
+    spare_inputs,
 )
 from segqa.config import is_on_call
 from segqa.errors import InputError
@@ -52,9 +54,7 @@ def rank(
     scores: Annotated[
         Path, typer.Argument(help="Table that `segqa score` wrote; or images, which are scored first.")
     ] = DEFAULT_SCORES,
-    masks: Annotated[
-        list[str] | None, typer.Option(help="NAME=DIR, repeatable; or a folder with a sub-folder a model.")
-    ] = None,
+    masks: MasksOption = None,
     boxes: BoxesOption = None,
     truth: Annotated[Path | None, typer.Option(help="Table of `segqa evaluate`: tells how good the choice is.")] = None,
     copy_best: Annotated[
@@ -89,7 +89,7 @@ def rank(
     from segqa.decisions import ranking
     from segqa.output import tables
 
-    check_output(output, file_format, scores, truth, boxes)
+    check_output(output, file_format, scores, truth, boxes, calibration)
     if truth is not None and file_format == "parquet":
         msg = "--format parquet prints nothing, but the comparison with --truth is printed; choose csv, json or jsonl"
         raise InputError(msg)
@@ -102,6 +102,7 @@ def rank(
         from segqa.quality.scoring import Reading
         from segqa.scores import plan_score
 
+        spare_inputs(DEFAULT_SCORES, truth, boxes, calibration)
         plan = plan_score(
             scores,
             _needed(named, scores),

@@ -12,6 +12,9 @@ from segqa.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+MasksOption = Annotated[
+    list[str] | None, typer.Option(help="NAME=DIR, repeatable; or a folder with a sub-folder a model.")
+]
 BoxesOption = Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")]
 LabelsOption = Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")]
 ObjectsOption = Annotated[
@@ -47,3 +50,10 @@ def parse_masks(texts: Sequence[str]) -> Path | Mapping[str, Path]:
             raise InputError(msg)
         masks[parts[0]] = Path(parts[2])
     return masks
+
+
+def paths_of(masks: Path | Mapping[str, Path] | None) -> tuple[Path, ...]:
+    """Return the paths among the masks that `parse_masks` found; none for `None`."""
+    if masks is None:
+        return ()
+    return (masks,) if isinstance(masks, Path) else tuple(masks.values())

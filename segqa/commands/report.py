@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segqa import console
-from segqa.commands.results import DEFAULT_SCORES, ScoresArgument, spare_inputs
+from segqa.commands.reading import (
+    AxisOption,
+    BoxesOption,
+    LabelsOption,
+    MasksOption,
+    NanOption,
+    ObjectsOption,
+    WindowOption,
+    parse_masks,
+    paths_of,
+)
+from segqa.commands.results import DEFAULT_SCORES, ScoresArgument, parse_labels, spare_inputs
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
     from segqa.output.report import Key, Pictures
@@ -24,19 +37,19 @@ DEFAULT_REPORT = Path("segqa/report.html")
 def report(
     scores: ScoresArgument = DEFAULT_SCORES,
     images: Annotated[Path | None, typer.Option(help="Images that were scored: a folder, or one file.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Masks that were scored; sub-folders are models.")] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes that were scored with.")] = None,
+    masks: MasksOption = None,
+    boxes: BoxesOption = None,
     output: Annotated[Path, typer.Option("--output", "--out", help="HTML file to write.")] = DEFAULT_REPORT,
     limit: Annotated[int, typer.Option(min=1, max=5000, help="Show so many of the worst objects.")] = 500,
     error_maps: Annotated[
         bool, typer.Option("--error-maps", help="Also show where each mask is likely wrong; needs PyTorch.")
     ] = False,
     weights: Annotated[str, typer.Option(help="Evaluator of the error maps.")] = DEFAULT_EVALUATOR,
-    objects: Annotated[
-        Literal["labels", "components"], typer.Option(help="What was an object where there were no boxes.")
-    ] = "labels",
-    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
-    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
+    labels: LabelsOption = None,
+    objects: ObjectsOption = "labels",
+    window: WindowOption = None,
+    axis: AxisOption = -1,
+    nan: NanOption = "error",
 ) -> None:
     """Write a page with summary, models and the worst objects: one HTML file that opens from disk.
 
@@ -47,6 +60,8 @@ def report(
 
     segqa report --images images --masks masks --boxes boxes.json
 
+    segqa report --images images --masks unet=results/unet --masks sam=results/sam --labels 1,3
+
     segqa report segqa/scores.csv --output report.html --limit 100
     """
     from segqa.data.files import write_whole
@@ -54,8 +69,9 @@ def report(
     from segqa.output.report import render_report, worst_first
     from segqa.quality.scoring import Reading
 
-    spare_inputs(output, scores, boxes)
-    if (images is None) != (masks is None):
+    named = parse_masks(masks) if masks else None
+    spare_inputs(output, scores, boxes, images, *paths_of(named), Path(weights))
+    if (images is None) != (named is None):
         msg = "--images and --masks belong together: give both for pictures, or none for a table"
         raise InputError(msg)
     if error_maps and images is None:
@@ -63,11 +79,11 @@ def report(
         raise InputError(msg)
     frame = tables.read_scores(scores)
     pictures: dict[Key, Pictures] = {}
-    if images is not None and masks is not None:
-        reading = Reading(objects=objects, window=window)
+    if images is not None and named is not None:
+        reading = Reading(parse_labels(labels), objects, window, nan)
         shown = worst_first(frame, limit)
         judge = weights if error_maps else None
-        pictures = _draw(shown, images, masks, boxes, reading=reading, axis=axis, weights=judge)
+        pictures = _draw(shown, images, named, boxes, reading=reading, axis=axis, weights=judge)
     page = render_report(frame, pictures=pictures, limit=limit, source=scores.name).encode()
     write_whole(output, lambda file: file.write(page))
     console.note(f"{min(limit, frame.height)} of {frame.height} objects shown, {len(page) / 1e6:.1f} MB")
@@ -77,7 +93,7 @@ def report(
 def _draw(
     shown: pl.DataFrame,
     images: Path,
-    masks: Path,
+    masks: Path | Mapping[str, Path],
     boxes: Path | None,
     *,
     reading: Reading,
@@ -90,7 +106,7 @@ def _draw(
     from segqa.output.report import draw_pictures
     from segqa.weights import find_weights
 
-    for path in (images, masks):
+    for path in (images, *paths_of(masks)):
         if not path.exists():
             msg = f"{path}: no such file or folder; give the paths that were scored"
             raise InputError(msg)

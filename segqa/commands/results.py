@@ -32,9 +32,7 @@ def check_output(output: Path | None, file_format: Format, *inputs: Path | None)
     """Refuse, before any work, an output that could not be written in the end, or would replace an input."""
     from segqa.output.tables import table_format
 
-    if output is not None:
-        spare_inputs(output, *inputs)
-
+    spare_inputs(output, *inputs)
     if file_format == "parquet" and output is None:
         msg = "format parquet is binary and is not printed: name a file with --output flags.parquet"
         raise InputError(msg)
@@ -43,9 +41,9 @@ def check_output(output: Path | None, file_format: Format, *inputs: Path | None)
         raise InputError(msg)
 
 
-def spare_inputs(output: Path, *inputs: Path | None) -> None:
+def spare_inputs(output: Path | None, *inputs: Path | None) -> None:
     """Refuse an output that is one of the files to read."""
-    if any(path is not None and path.resolve() == output.resolve() for path in inputs):
+    if output is not None and any(path is not None and path.resolve() == output.resolve() for path in inputs):
         msg = f"{output}: is read by this command and would be replaced; write to another file"
         raise InputError(msg)
 
@@ -101,7 +99,7 @@ def parse_labels(labels: str | None) -> tuple[int, ...] | None:
     """Return the numbers of `--labels 1,3`; `None` without the option.
 
     Raises:
-        InputError: Anything but numbers and commas.
+        InputError: Anything but numbers and commas, or 0.
     """
     if labels is None:
         return None
@@ -109,4 +107,8 @@ def parse_labels(labels: str | None) -> tuple[int, ...] | None:
     if not all(part.isascii() and part.isdigit() for part in parts):
         msg = f"--labels {labels}: numbers such as 1,3 were expected"
         raise InputError(msg)
-    return tuple(int(part) for part in parts)
+    numbers = tuple(int(part) for part in parts)
+    if 0 in numbers:
+        msg = f"--labels {labels}: 0 is the background; choose among the labels above it"
+        raise InputError(msg)
+    return numbers

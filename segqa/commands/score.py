@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over
+from segqa.commands.reading import (
+    AllowMissingOption,
+    AxisOption,
+    BoxesOption,
+    CalibrationOption,
+    LabelsOption,
+    NanOption,
+    ObjectsOption,
+    WeightsOption,
+    WindowOption,
+    parse_masks,
+)
+from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over, parse_labels, spare_inputs
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -23,22 +35,21 @@ SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper",
 
 def score(
     images: Annotated[Path, typer.Argument(help="Images: a folder, or one file.")],
-    masks: Annotated[Path, typer.Argument(help="Predicted masks with the same stems; sub-folders are models.")],
-    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")] = None,
+    masks: Annotated[
+        list[str],
+        typer.Argument(help="Predicted masks with the same stems; sub-folders are models. Or NAME=DIR, repeatable."),
+    ],
+    boxes: BoxesOption = None,
     output: Annotated[Path | None, typer.Option(help="Table to write. [default: segqa/scores.csv]")] = None,
     file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
-    weights: Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")] = DEFAULT_EVALUATOR,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
-    ] = None,
-    labels: Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")] = None,
-    objects: Annotated[
-        Literal["labels", "components"], typer.Option(help="What is an object where there are no boxes.")
-    ] = "labels",
-    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
-    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
-    nan: Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")] = "error",
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    weights: WeightsOption = DEFAULT_EVALUATOR,
+    calibration: CalibrationOption = None,
+    labels: LabelsOption = None,
+    objects: ObjectsOption = "labels",
+    window: WindowOption = None,
+    axis: AxisOption = -1,
+    nan: NanOption = "error",
+    allow_missing: AllowMissingOption = False,
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="skip: keep what cannot be scored as a row and exit with 4.")
     ] = "stop",
@@ -62,9 +73,11 @@ def score(
 
     segqa score images masks --output scores.json --format json
 
+    segqa score images unet=results/unet sam=results/sam
+
     segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
     """
-    from segqa.commands.results import parse_labels
+    from segqa.output.runrecord import record_path
     from segqa.quality.scoring import Reading
     from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
@@ -74,15 +87,15 @@ def score(
     start = time.monotonic()
     target = output or DEFAULT_SCORES
     check_output(output, file_format, boxes, calibration)
+    spare_inputs(record_path(target), boxes, calibration)
     journal = target.with_name(f".{target.name}.journal")
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
         raise InputError(msg)
-    chosen = parse_labels(labels)
-    reading = Reading(None if chosen is None else tuple(chosen), objects, window, nan, on_error)
+    reading = Reading(parse_labels(labels), objects, window, nan, on_error)
     plan = plan_score(
         images,
-        masks,
+        parse_masks(masks),
         boxes,
         weights=weights,
         reading=reading,
@@ -93,6 +106,10 @@ def score(
         device=device,
         workers=workers,
     )
+    if error_maps is not None:
+        from segqa.output.overlays import check_folder
+
+        check_folder(error_maps, plan.cases)
     console.note(plan.summary())
     for remark in plan.cases.remarks():
         console.warn(remark)
@@ -114,15 +131,16 @@ def score(
 
 def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
     """Write `run.json` beside the table."""
+    import shlex
     import sys
     from dataclasses import asdict
 
-    from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, write_run_record
+    from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, record_path, write_run_record
 
     info = plan.evaluator.info
     used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
     record = RunRecord(
-        command=" ".join(sys.argv[1:]),
+        command=shlex.join(sys.argv[1:]),
         options=asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "workers": plan.workers},
         seed=None,
         device=plan.evaluator.runner.name,
@@ -130,7 +148,7 @@ def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) 
         counts=count_rows(table),
         seconds=seconds,
     )
-    write_run_record(target.with_name(f"{target.stem}.run.json"), record)
+    write_run_record(record_path(target), record)
 
 
 def _finish(table: pl.DataFrame) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 from segqa.errors import GateError
 
 
@@ -42,6 +43,7 @@ def spe_estimate(
     from segqa.spe.engines import create_engine
     from segqa.spe.readout import Readout
 
+    spare_inputs(junit, bundle, engine_weights, images, predictions)
     under, over = gating.parse_gates(fail_under or [], "under"), gating.parse_gates(fail_over or [], "over")
     fitted = load_bundle(bundle)
     settings = fitted.settings

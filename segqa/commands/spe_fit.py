@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 
 
 def spe_fit(
@@ -54,6 +55,7 @@ def spe_fit(
     from segqa.spe.engines import create_engine
     from segqa.spe.journal import Journal
 
+    spare_inputs(out, engine_weights)
     chosen = create_engine(engine, weights=engine_weights, precision=precision, device=device)
     if chosen.notice:
         console.note(chosen.notice)

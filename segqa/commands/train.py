@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.results import spare_inputs
 from segqa.commands.trained import check_weights_name, hand_over_weights
 from segqa.errors import InputError
 
@@ -63,6 +64,7 @@ def train(
 
     require_torch("segqa train", extra="train")
     check_weights_name(out)
+    spare_inputs(out, initial)
     from segqa.devices import choose_device, computes_in_bfloat16
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join

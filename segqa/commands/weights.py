@@ -9,6 +9,7 @@ import typer
 
 from segqa import console
 from segqa import weights as registry
+from segqa.commands.results import spare_inputs
 from segqa.commands.trained import check_weights_name, hand_over_weights
 from segqa.errors import InputError
 
@@ -118,6 +119,7 @@ def average(
 
     require_torch("segqa weights average", extra="train")
     check_weights_name(out)
+    spare_inputs(out, *files)
     from segqa.quality.averaging import average_weights
 
     average_weights(files, out, _parse_shares(shares))

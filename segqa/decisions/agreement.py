@@ -10,6 +10,7 @@ import polars as pl
 from segqa.agreement import aurc, auroc, kendall, mae, pearson, rmse, spearman
 from segqa.decisions.pairs import BETAS, beta_relative_accuracy
 from segqa.errors import InputError
+from segqa.schema import KEY_COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 ALL_MODELS = "(all)"
 """The `model` of the row over all models."""
 
-KEYS = ("case", "object", "label", "model")
-
 
 def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Add the `true_*` columns to the scores by case, object, label and model.
@@ -31,21 +30,28 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         truth that have no score though their model has some, as of an object that a mask without boxes misses.
 
     Raises:
-        InputError: No row has a partner.
+        InputError: No row has a partner, or the truth has no row.
     """
+    if scores.height and truth.is_empty():
+        msg = (
+            "the truth has no row to compare the scores with; give the table that `segqa evaluate` wrote of these masks"
+        )
+        raise InputError(msg)
     added = [name for name in truth.columns if name.startswith("true_")]
-    if truth.select(KEYS).hash_rows().n_unique() < truth.height:
-        truth = truth.unique(KEYS, keep="first", maintain_order=True)
+    if truth.select(KEY_COLUMNS).hash_rows().n_unique() < truth.height:
+        truth = truth.unique(KEY_COLUMNS, keep="first", maintain_order=True)
     kept = scores.drop(added, strict=False)
-    if kept.select(KEYS).equals(truth.select(KEYS)):  # written in one order, as they mostly are: no search is needed
+    if kept.select(KEY_COLUMNS).equals(
+        truth.select(KEY_COLUMNS)
+    ):  # written in one order, as they mostly are: no search is needed
         joined = kept.hstack(truth.select(added))
     else:
-        joined = kept.join(truth.select(*KEYS, *added), on=list(KEYS), how="left", maintain_order="left")
-        unscored = truth.join(kept, on=list(KEYS), how="anti", maintain_order="left")
+        joined = kept.join(truth.select(*KEY_COLUMNS, *added), on=list(KEY_COLUMNS), how="left", maintain_order="left")
+        unscored = truth.join(kept, on=list(KEY_COLUMNS), how="anti", maintain_order="left")
         unscored = unscored.filter(pl.col("model").is_in(kept["model"].unique().implode()))
-        joined = pl.concat([joined, unscored.select(*KEYS, *added)], how="diagonal")
+        joined = pl.concat([joined, unscored.select(*KEY_COLUMNS, *added)], how="diagonal")
     if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():
-        ours, theirs = (", ".join(frame.select(KEYS).head(1).rows()[0]) for frame in (scores, truth))
+        ours, theirs = (", ".join(frame.select(KEY_COLUMNS).head(1).rows()[0]) for frame in (scores, truth))
         msg = f"no score has a true value: the scores begin with ({ours}), the truth with ({theirs}); "
         raise InputError(msg + "case, object, label and model must be the same in both")
     return joined

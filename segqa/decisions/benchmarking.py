@@ -4,6 +4,8 @@ Objects of one image resemble each other, and so do the slices of one volume, so
 images and volumes with replacement. All models are drawn together, which makes their differences paired. Above
 `MAX_GROUPS` of them, they are first dealt at random into so many groups, and groups are drawn: the same interval for a
 fraction of the work.
+
+What comes from one image or volume alone would be equal in every draw: it has no interval, and nothing is called real.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import polars as pl
 from segqa.data.layouts.dataset import group_of
 from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
+from segqa.schema import OBJECT_COLUMNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MAX_GROUPS = 2_000
-OBJECT = ("case", "object", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,11 @@ class Benchmark:
     Attributes:
         models: One row per model, best first: `place`, `model`, `n` scored objects, `n_unscored`,
             `mean_predicted_dice` with its interval `mean_lower`, `mean_upper`, and `place_stability`: the share of
-            draws in which the model kept its place.
+            draws in which the model kept its place. The last three are null where the scored objects come from
+            fewer than two images or volumes.
         differences: One row per pair of models: `better` and `other` on the `n` objects scored for both, the mean
-            paired `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0.
+            paired `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0. The last
+            three are null where the `n` objects come from fewer than two images or volumes.
     """
 
     models: pl.DataFrame
@@ -75,7 +79,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     # By mean; a model without scores has none and comes last, equals go by name.
     order = np.lexsort((np.arange(len(models)), -np.nan_to_num(means, nan=-1.0)))
     tail = (1 - level) / 2
-    table = _model_table(models, values, means, draws, order, tail)
+    table = _model_table(models, values, groups, means, draws, order, tail)
     pairs = [
         _difference(models, values, groups, weights, (int(first), int(second)), tail)
         for first, second in combinations(order, 2)
@@ -96,8 +100,8 @@ _DIFFERENCES = {
 
 def _matrix(scores: pl.DataFrame, models: list[str]) -> tuple[Floats, NDArray[np.int64]]:
     """Return scores `(objects, models)` with `nan` for none, and the index of each object's image or volume."""
-    objects = scores.select(OBJECT).unique(maintain_order=True).with_row_index("_object")
-    cells = scores.select(*OBJECT, "model", "predicted_dice").join(objects, on=OBJECT, how="left")
+    objects = scores.select(OBJECT_COLUMNS).unique(maintain_order=True).with_row_index("_object")
+    cells = scores.select(*OBJECT_COLUMNS, "model", "predicted_dice").join(objects, on=OBJECT_COLUMNS, how="left")
     columns = cells["model"].replace_strict(models, range(len(models)), return_dtype=pl.Int64)
     values = np.full((objects.height, len(models)), np.nan)
     dice = cells["predicted_dice"].cast(pl.Float64).fill_null(np.nan)
@@ -126,14 +130,20 @@ def _means(values: Floats, groups: NDArray[np.int64], weights: Floats) -> tuple[
 
 
 def _model_table(
-    models: list[str], values: Floats, means: Floats, draws: Floats, order: NDArray[np.int64], tail: float
+    models: list[str],
+    values: Floats,
+    groups: NDArray[np.int64],
+    means: Floats,
+    draws: Floats,
+    order: NDArray[np.int64],
+    tail: float,
 ) -> pl.DataFrame:
     ranked = np.argsort(-np.nan_to_num(draws[:, order], nan=-1.0), axis=1, kind="stable")
     stability = (ranked == np.arange(len(models))).mean(axis=0)
     scored = (~np.isnan(values)).sum(axis=0)
     rows = []
     for place, model in enumerate(order):
-        lower, upper = _interval(draws[:, model], tail)
+        lower, upper = _interval(values[:, model], groups, draws[:, model], tail)
         rows.append(
             {
                 "place": place + 1,
@@ -143,10 +153,10 @@ def _model_table(
                 "mean_predicted_dice": _number(means[model]),
                 "mean_lower": lower,
                 "mean_upper": upper,
-                "place_stability": float(stability[place]),
+                "place_stability": None if lower is None else float(stability[place]),
             }
         )
-    types = dict.fromkeys(("mean_predicted_dice", "mean_lower", "mean_upper"), pl.Float64)
+    types = dict.fromkeys(("mean_predicted_dice", "mean_lower", "mean_upper", "place_stability"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=types)
 
 
@@ -162,7 +172,7 @@ def _difference(
     mean, draws = _means(difference, groups, weights)
     if mean[0] < 0:  # on the objects that both have a score of, the order may differ from that of their own means
         pair, mean, draws = pair[::-1], -mean, -draws
-    lower, upper = _interval(draws[:, 0], tail)
+    lower, upper = _interval(difference[:, 0], groups, draws[:, 0], tail)
     return {
         "better": models[pair[0]],
         "other": models[pair[1]],
@@ -174,9 +184,12 @@ def _difference(
     }
 
 
-def _interval(draws: Floats, tail: float) -> tuple[float | None, float | None]:
+def _interval(
+    column: Floats, groups: NDArray[np.int64], draws: Floats, tail: float
+) -> tuple[float | None, float | None]:
+    """Return the interval of a column's mean; none where its numbers come from fewer than two groups."""
     draws = draws[~np.isnan(draws)]
-    if not draws.size:
+    if not draws.size or np.unique(groups[~np.isnan(column)]).size < 2:
         return None, None
     lower, upper = np.quantile(draws, [tail, 1 - tail])
     return float(lower), float(upper)

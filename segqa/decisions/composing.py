@@ -44,7 +44,7 @@ def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Cas
 
     Raises:
         InputError: The folder is one of the masks themselves, a case or a model has no mask there, a label is not a
-            number, or a file cannot be written.
+            number, objects of one label have no boxes, or a file cannot be written.
     """
     known = {case.name: case for case in cases}
     check_folder(folder, known.values())
@@ -137,6 +137,10 @@ def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
     label = _number(row)
     if len(rows) == 1:
         return np.asarray(label_map == label)
+    if any(one[corner] is None for one in rows for corner in CORNERS):
+        fact = f"case {row['case']}: label {row['label']} has no boxes to tell its {len(rows)} objects apart"
+        msg = f"{fact}; use the table that `segqa score` wrote"
+        raise InputError(msg)
     boxes = tuple(PromptBox(_box(one), str(label)) for one in rows)
     found = list(find_objects(label_map, boxes=boxes, labels=[label]))
     place = [one["object"] for one in rows].index(row["object"])

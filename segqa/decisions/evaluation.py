@@ -16,22 +16,24 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
 from segqa.data.cases import Cases, check_same_size, find_cases
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.pairing import pair_files
-from segqa.metrics import all_metrics, finite_distance, jaccard
+from segqa.metrics import OVERLAP_METRICS, all_metrics, finite_distance
 from segqa.schema import STATUS_OK, STATUS_WARNING, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
+    from segqa.data.boxes import Box
     from segqa.data.objects import Splitting
     from segqa.data.types import Case, LabelMap, Mask, ObjectMask, PromptBox
 
@@ -110,19 +112,21 @@ def evaluate_masks(
         Rows of the predicted objects in their order, then of the missed ones. Distances are in pixels; the
         image diagonal stands for infinity.
     """
-    ours = list(find_objects(pred, boxes=boxes, labels=labels, objects=objects))
-    theirs = list(find_objects(truth, boxes=boxes, labels=labels, objects=objects))
+    ours, theirs = (
+        _Objects(find_objects(each, boxes=boxes, labels=labels, objects=objects), each.shape) for each in (pred, truth)
+    )
     partner = _match(ours, theirs, objects)
     empty = np.zeros(pred.shape, bool)
     rows = []
-    for index, found in enumerate(ours):
-        reference = theirs[partner[index]].mask if index in partner else empty
-        rows.append(_row(found.object, found.label, found.mask, reference))
-    missed = [one for index, one in enumerate(theirs) if index not in partner.values() and one.mask.any()]
-    count = Counter(found.label for found in ours)
-    for one in missed:
-        count[one.label] += 1
-        rows.append(_row(str(count[one.label]), one.label, empty, one.mask))
+    for index, found in enumerate(ours.all):
+        reference = theirs.mask(partner[index]) if index in partner else empty
+        rows.append(_row(found.object, found.label, ours.mask(index), reference))
+    taken = set(partner.values())
+    count = Counter(found.label for found in ours.all)
+    for index, one in enumerate(theirs.all):
+        if index not in taken and one.area:
+            count[one.label] += 1
+            rows.append(_row(str(count[one.label]), one.label, empty, theirs.mask(index)))
     return rows
 
 
@@ -140,8 +144,7 @@ def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting)
 def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
     found = all_metrics(pred, truth)
     distances = {f"true_{name}_px": finite_distance(found[name], pred.shape) for name in ("hd", "hd95")}
-    overlaps = ("dice", "jaccard", "precision", "recall", "pixel_correlation")
-    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in overlaps} | distances
+    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in OVERLAP_METRICS} | distances
     has_pred, has_truth = bool(pred.any()), bool(truth.any())
     reason = None
     if not has_pred:
@@ -154,29 +157,75 @@ def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
     return {"object": number, "label": label, **values, "status": status, "reason": reason}
 
 
-def _match(ours: list[ObjectMask], theirs: list[ObjectMask], objects: Splitting) -> dict[int, int]:
+class _Object(NamedTuple):
+    """An object without its mask: there may be thousands, and each mask is as large as the image."""
+
+    object: str
+    label: str
+    box: Box | None
+    area: int
+
+
+class _Objects:
+    """The objects of one label map; as no two share a pixel, one image of their numbers holds all masks."""
+
+    def __init__(self, found: Iterable[ObjectMask], shape: tuple[int, ...]) -> None:
+        self.all: list[_Object] = []
+        self.numbers = np.zeros(shape, np.int32)
+        for number, one in enumerate(found, start=1):
+            self.all.append(_Object(one.object, one.label, one.box, int(one.mask.sum())))
+            self.numbers[one.mask] = number
+
+    def mask(self, index: int) -> Mask:
+        return np.asarray(self.numbers == index + 1)
+
+    def by_label(self, without: Container[int]) -> dict[str, list[int]]:
+        """Return the indices of the objects of each label."""
+        found: dict[str, list[int]] = {}
+        for index, one in enumerate(self.all):
+            if index not in without:
+                found.setdefault(one.label, []).append(index)
+        return found
+
+
+def _match(ours: _Objects, theirs: _Objects, objects: Splitting) -> dict[int, int]:
     """Return the index of the reference object of each predicted one that has one."""
-    partner: dict[int, int] = {}
-    for index, one in enumerate(ours):
-        for other_index, other in enumerate(theirs):
-            is_free = other_index not in partner.values()
-            if is_free and one.box is not None and one.box == other.box and _same_label(one, other):
-                partner[index] = other_index
-                break
-    for label in dict.fromkeys(one.label for one in ours):
-        mine = [i for i, one in enumerate(ours) if one.label == label and i not in partner]
-        free = [i for i, one in enumerate(theirs) if one.label == label and i not in partner.values()]
-        overlap = np.array([[_overlap(ours[i].mask, theirs[j].mask) for j in free] for i in mine])
-        if overlap.size:
-            for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
-                if overlap[row, column] > 0 or objects == "labels":
-                    partner[mine[row]] = free[column]
+    partner = _match_boxes(ours.all, theirs.all)
+    free = theirs.by_label(set(partner.values()))
+    shared = _shared_areas(ours, theirs)
+    areas, true_areas = (np.array([one.area for one in side.all], np.int64) for side in (ours, theirs))
+    for label, mine in ours.by_label(partner).items():
+        others = free.get(label, [])
+        common = shared[mine][:, others].toarray()
+        union = areas[mine][:, None] + true_areas[others] - common
+        overlap = common / np.maximum(union, 1)  # two empty masks have no IoU, and are no pair
+        for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+            if overlap[row, column] > 0 or objects == "labels":
+                partner[mine[row]] = others[column]
     return partner
 
 
-def _same_label(one: ObjectMask, other: ObjectMask) -> bool:
+def _shared_areas(ours: _Objects, theirs: _Objects) -> csr_array:
+    """Return the joint histogram of both images of numbers: how many pixels each pair of objects shares."""
+    both = (ours.numbers > 0) & (theirs.numbers > 0)
+    pairs = (ours.numbers[both] - 1, theirs.numbers[both] - 1)
+    shape = (len(ours.all), len(theirs.all))
+    return csr_array((np.ones(pairs[0].size, np.int64), pairs), shape=shape)
+
+
+def _match_boxes(ours: Sequence[_Object], theirs: Sequence[_Object]) -> dict[int, int]:
+    """Return the index of the reference object with the prompt box of a predicted one."""
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for index, one in enumerate(ours):
+        for other_index, other in enumerate(theirs):
+            is_free = other_index not in taken
+            if is_free and one.box is not None and one.box == other.box and _same_label(one, other):
+                partner[index] = other_index
+                taken.add(other_index)
+                break
+    return partner
+
+
+def _same_label(one: _Object, other: _Object) -> bool:
     return one.label == other.label or UNKNOWN_LABEL in (one.label, other.label)
-
-
-def _overlap(pred: Mask, truth: Mask) -> float:
-    return float(np.nan_to_num(jaccard(pred, truth)))

@@ -14,6 +14,7 @@ from typing import Literal
 import polars as pl
 
 from segqa.errors import InputError
+from segqa.schema import KEY_COLUMNS
 
 DEFAULT_PERCENTILE = 5.0
 
@@ -59,7 +60,7 @@ def flag(
     return (
         frame.filter(pl.col("_value").is_null() | is_low)
         .with_columns(why=pl.when(pl.col("_value").is_null()).then(_unscored()).otherwise(scored))
-        .sort("_value", "case", "object", "label", "model", nulls_last=False)
+        .sort("_value", *KEY_COLUMNS, nulls_last=False)
         .drop("_value")
     )
 

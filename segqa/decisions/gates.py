@@ -30,7 +30,8 @@ def check_gate(
     limits = []
     if above_count is not None and flags.height > above_count:
         limits.append(f"more than {above_count}")
-    if above_share is not None and flags.height > above_share * n_objects:
+    # Divided: 29 / 100 is rounded as the typed 0.29 was, while 0.29 * 100 is less than 29.
+    if above_share is not None and flags.height / max(n_objects, 1) > above_share:
         limits.append(f"more than a share of {above_share:g}")
     if limits:
         msg = f"{flags.height} of {n_objects} objects are flagged, {' and '.join(limits)}: {_named(flags)}"

@@ -6,8 +6,7 @@ import polars as pl
 
 from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
-
-OBJECT = ("case", "object", "label")
+from segqa.schema import OBJECT_COLUMNS
 
 
 def rank(scores: pl.DataFrame) -> pl.DataFrame:
@@ -30,27 +29,29 @@ def rank(scores: pl.DataFrame) -> pl.DataFrame:
         _row=pl.int_range(pl.len()), _scored=scored[0] & scored[1].fill_null(False)
     )
     objects = (
-        numbered.group_by(OBJECT)
+        numbered.group_by(OBJECT_COLUMNS)
         .agg(pl.col("_row").min(), n_scored=pl.col("_scored").sum())
         .with_columns(n_unscored=n_models - pl.col("n_scored"))
     )
     candidates = numbered.filter("_scored").sort("predicted_dice", "model", descending=[True, False])
-    places = candidates.with_columns(_place=pl.int_range(pl.len()).over(OBJECT))
+    places = candidates.with_columns(_place=pl.int_range(pl.len()).over(OBJECT_COLUMNS))
     values = ("model", "predicted_dice", "lower", "upper")
-    first = places.filter(pl.col("_place") == 0).select(*OBJECT, *values)
+    first = places.filter(pl.col("_place") == 0).select(*OBJECT_COLUMNS, *values)
     second = places.filter(pl.col("_place") == 1).select(
-        *OBJECT, runner_up="model", runner_up_dice="predicted_dice", _upper="upper"
+        *OBJECT_COLUMNS, runner_up="model", runner_up_dice="predicted_dice", _upper="upper"
     )
     return (
-        objects.join(first, on=OBJECT, how="left")
-        .join(second, on=OBJECT, how="left")
+        objects.join(first, on=OBJECT_COLUMNS, how="left")
+        .join(second, on=OBJECT_COLUMNS, how="left")
         .sort("_row")
         .with_columns(
             margin=pl.col("predicted_dice") - pl.col("runner_up_dice"),
             # The choice is not worse, so the intervals overlap where its lower end is under the other's upper.
             intervals_overlap=pl.col("lower") <= pl.col("_upper"),
         )
-        .select(*OBJECT, *values, "runner_up", "runner_up_dice", "margin", "intervals_overlap", pl.col("^n_.*$"))
+        .select(
+            *OBJECT_COLUMNS, *values, "runner_up", "runner_up_dice", "margin", "intervals_overlap", pl.col("^n_.*$")
+        )
     )
 
 
@@ -74,19 +75,19 @@ def selection_table(frame: pl.DataFrame) -> pl.DataFrame:
         msg = f"a choice needs two models or more; the table has {len(models)}: {', '.join(models)}"
         raise InputError(msg)
     frame = without_lost(frame)
-    candidates = frame.select(*OBJECT, "model", "predicted_dice", "true_dice").fill_nan(None).drop_nulls()
-    candidates = candidates.filter(pl.col("model").n_unique().over(OBJECT) == len(models))
-    best = pl.col("true_dice").max().over(OBJECT)
+    candidates = frame.select(*OBJECT_COLUMNS, "model", "predicted_dice", "true_dice").fill_nan(None).drop_nulls()
+    candidates = candidates.filter(pl.col("model").n_unique().over(OBJECT_COLUMNS) == len(models))
+    best = pl.col("true_dice").max().over(OBJECT_COLUMNS)
     candidates = candidates.with_columns(best=pl.col("true_dice") == best, regret=best - pl.col("true_dice")).sort(
         "predicted_dice", "model", descending=[True, False]
     )
     picked = {
-        "predicted": candidates.unique(OBJECT, keep="first", maintain_order=True),
-        "oracle": candidates.filter("best").unique(OBJECT),
+        "predicted": candidates.unique(OBJECT_COLUMNS, keep="first", maintain_order=True),
+        "oracle": candidates.filter("best").unique(OBJECT_COLUMNS),
         "random": candidates,
     } | {f"always {model}": candidates.filter(pl.col("model") == model) for model in models}
     n_objects = picked["predicted"].height
-    counts = {"n": n_objects, "n_incomplete": frame.select(OBJECT).unique().height - n_objects}
+    counts = {"n": n_objects, "n_incomplete": frame.select(OBJECT_COLUMNS).unique().height - n_objects}
     rows = [
         {
             "strategy": name,

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import polars as pl
 
 from segqa.data.files import write_whole
-from segqa.schema import STATUS_ERROR
+from segqa.schema import KEY_COLUMNS, STATUS_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ def step_summary(flags: pl.DataFrame, n_objects: int) -> str:
     if flags.height:
         lines += ["| case | object | label | model | why |", "| --- | --- | --- | --- | --- |"]
     for row in flags.head(MAX_SUMMARY_ROWS).iter_rows(named=True):
-        cells = (row[name] for name in ("case", "object", "label", "model", "why"))
+        cells = (row[name] for name in (*KEY_COLUMNS, "why"))
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     if flags.height > MAX_SUMMARY_ROWS:
         lines += ["", f"... and {flags.height - MAX_SUMMARY_ROWS} more"]
@@ -90,8 +90,7 @@ def write_junit(path: Path, scores: pl.DataFrame, flags: pl.DataFrame) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    keys = ["case", "object", "label", "model"]
-    rows = scores.join(flags.select(*keys, "why"), on=keys, how="left", maintain_order="left")
+    rows = scores.join(flags.select(*KEY_COLUMNS, "why"), on=KEY_COLUMNS, how="left", maintain_order="left")
     rows = rows.with_columns(_kind=_kind()).select("model", "_kind", _xml=_test())
     write_whole(path, lambda file: _write_suites(rows, file))
 

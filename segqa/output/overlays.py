@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from PIL import ImageDraw
 from scipy import ndimage
 
 from segqa.data.boxes import Box
-from segqa.data.cases import read_case
+from segqa.data.cases import LoadedCase, read_case
 from segqa.data.files import write_whole
 from segqa.data.objects import find_objects
 from segqa.data.types import Case, Image, Mask, ObjectMask
@@ -128,16 +128,33 @@ def to_data_uri(pixels: Image, *, max_bytes: int) -> str:
 
 
 def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
-    """Yield every object of a case as `segqa score` cuts them out.
+    """Read a case at once, and return its objects one by one as `segqa score` cuts them out: there may be thousands.
 
     Raises:
         InputError: The case cannot be read.
     """
-    loaded = read_case(case, window=reading.window, nan=reading.nan)
+    return _cut_out(case.name, read_case(case, window=reading.window, nan=reading.nan), reading)
+
+
+def _cut_out(name: str, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:
     for model, label_map in loaded.masks.items():
         objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
         for one in objects:
-            yield Seen(case.name, model, one, loaded.image.pixels)
+            yield Seen(name, model, one, loaded.image.pixels)
+
+
+def check_folder(folder: Path, cases: Iterable[Case]) -> None:
+    """Refuse a folder for error maps in which they would lie among the files that are scored, or replace them.
+
+    Raises:
+        InputError: The sub-folder of a model holds images or masks.
+    """
+    known = list(cases)
+    read = {source.path.resolve().parent for case in known for source in (case.image, *case.masks.values())}
+    for place in sorted({folder / _safe(model) for case in known for model in case.masks}):
+        if place.resolve() in read:
+            msg = f"--error-maps {folder}: {place} holds files that are scored; choose another folder"
+            raise InputError(msg)
 
 
 def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = None) -> int:
@@ -165,13 +182,13 @@ def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = N
     return len(taken)
 
 
-def _see_or_skip(case: Case, reading: Reading) -> list[Seen]:
+def _see_or_skip(case: Case, reading: Reading) -> Iterator[Seen]:
     try:
-        return list(see_objects(case, reading))
+        return see_objects(case, reading)
     except InputError:
         if reading.on_error == "stop":
             raise
-        return []
+        return iter(())
 
 
 def load_judge(weights: Path) -> QualityNetwork:

@@ -20,7 +20,7 @@ from segqa import __version__
 from segqa.agreement import LOW_QUALITY
 from segqa.decisions.benchmarking import benchmark
 from segqa.errors import MissingExtraError
-from segqa.schema import STATUS_ERROR, STATUS_OK, STATUS_WARNING
+from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
 
 if TYPE_CHECKING:
     from segqa.data.cases import Cases
@@ -93,18 +93,20 @@ def _seen(shown: pl.DataFrame, cases: Cases, reading: Reading) -> Iterator[tuple
     from segqa.errors import InputError
     from segqa.output.overlays import see_objects
 
-    wanted = set(shown.select("case", "object", "label", "model").iter_rows())
+    wanted = set(shown.select(KEY_COLUMNS).iter_rows())
     models: dict[str, set[str]] = {}
     for case, _, _, model in wanted:
         models.setdefault(case, set()).add(model)
     for one in cases:
         for part in _split(one, models.get(one.name, set())):
             try:
-                found = list(see_objects(part, reading))
+                found = see_objects(part, reading)
             except InputError:
                 continue
-            keys = ((seen.case, seen.one.object, seen.one.label, seen.model) for seen in found)
-            yield from ((key, seen) for key, seen in zip(keys, found, strict=True) if key in wanted)
+            for seen in found:
+                key = (seen.case, seen.one.object, seen.one.label, seen.model)
+                if key in wanted:
+                    yield key, seen
 
 
 def _split(case: Case, models: set[str]) -> list[Case]:

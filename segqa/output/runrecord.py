@@ -58,6 +58,11 @@ class RunRecord:
     seconds: float
 
 
+def record_path(table: Path) -> Path:
+    """Return where the record of the run lies that wrote a table."""
+    return table.with_name(f"{table.stem}.run.json")
+
+
 def count_rows(scores: pl.DataFrame) -> Counts:
     """Return how many rows of a table were scored, with a warning, or not at all."""
     failed = scores.filter(status=STATUS_ERROR).height

@@ -18,15 +18,12 @@ from polars.exceptions import PolarsError
 from segqa import __version__
 from segqa.data.files import write_whole
 from segqa.errors import InputError
-from segqa.schema import SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
+from segqa.schema import KEY_COLUMNS, SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
-
-KEY_COLUMNS = ("case", "object", "label", "model")
-"""What makes a row unique, and what tables are joined on."""
 
 TOLERANCE = 1e-6
 """So far beyond 0..1 a Dice may be by rounding."""
@@ -50,7 +47,7 @@ def read_scores(path: Path) -> pl.DataFrame:
         InputError: The file is missing, unreadable, of another format, without a needed column, or a cell is
             not of its column's type.
     """
-    return _read(path, SCORE_SCHEMA, (*KEY_COLUMNS, "predicted_dice"))
+    return check_scores(_load(path), path.name)
 
 
 def read_truth(path: Path) -> pl.DataFrame:
@@ -58,7 +55,17 @@ def read_truth(path: Path) -> pl.DataFrame:
 
     Raises and columns as in `read_scores`, with `TRUTH_SCHEMA`.
     """
-    return _read(path, TRUTH_SCHEMA, (*KEY_COLUMNS, "true_dice"))
+    return check_truth(_load(path), path.name)
+
+
+def check_scores(frame: pl.DataFrame, name: str = "the scores") -> pl.DataFrame:
+    """Return a table of predicted scores as `read_scores` does, which names it so in its errors."""
+    return _check(frame, SCORE_SCHEMA, (*KEY_COLUMNS, "predicted_dice"), name)
+
+
+def check_truth(frame: pl.DataFrame, name: str = "the truth") -> pl.DataFrame:
+    """Return a table of true metrics as `read_truth` does, which names it so in its errors."""
+    return _check(frame, TRUTH_SCHEMA, (*KEY_COLUMNS, "true_dice"), name)
 
 
 def write_table(frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = SCHEMA_NAME) -> None:
@@ -134,24 +141,25 @@ def _storable(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(name).fill_nan(None) for name in floats)
 
 
-def _read(path: Path, schema: Mapping[str, pl.DataType], needed: tuple[str, ...]) -> pl.DataFrame:
-    frame = _load(path)
+def _check(
+    frame: pl.DataFrame, schema: Mapping[str, pl.DataType], needed: tuple[str, ...], source: str
+) -> pl.DataFrame:
     if not frame.columns:  # JSON of no rows names no columns
         frame = pl.DataFrame(schema=schema)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         found = ", ".join(_shown(name) for name in frame.columns[:6]) or "no column"
-        msg = f"{path.name}: no column {', '.join(missing)} (found {found}); give a table written by segqa"
+        msg = f"{source}: no column {', '.join(missing)} (found {found}); give a table written by segqa"
         raise InputError(msg)
     frame = frame.with_columns(
-        _typed(frame[name], _KNOWN_TYPES[name], path) for name in frame.columns if name in _KNOWN_TYPES
+        _typed(frame[name], _KNOWN_TYPES[name], source) for name in frame.columns if name in _KNOWN_TYPES
     )
     absent = {name: dtype for name, dtype in schema.items() if name not in frame.columns}
     frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
-    _check_keys(frame, path)
+    _check_keys(frame, source)
     for name in needed:
         if frame.schema[name].is_float():
-            _check_range(frame[name], path)
+            _check_range(frame[name], source)
     frame = frame.with_columns(pl.col(*KEY_COLUMNS).fill_null(""), pl.col("status").fill_null(STATUS_OK))
     return frame.select(*schema, pl.exclude(*schema))
 
@@ -162,17 +170,17 @@ def _shown(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _check_range(dice: pl.Series, path: Path) -> None:
+def _check_range(dice: pl.Series, source: str) -> None:
     """Refuse percentages: every limit on them would be passed."""
     is_bad = ~dice.is_between(-TOLERANCE, 1 + TOLERANCE).fill_null(True)
     row = is_bad.arg_max() if is_bad.any() else None
     if row is not None:
         fact = f"row {row + 1}, column {dice.name}: {dice[row]:g} is outside of 0..1"
-        msg = f"{path.name}: {fact}; divide percentages by 100"
+        msg = f"{source}: {fact}; divide percentages by 100"
         raise InputError(msg)
 
 
-def _check_keys(frame: pl.DataFrame, path: Path) -> None:
+def _check_keys(frame: pl.DataFrame, source: str) -> None:
     """Refuse rows that could be mistaken for another: without a case, or with the keys of an earlier row."""
     nameless = frame["case"].is_null()
     if not nameless.any() and frame.select(KEY_COLUMNS).hash_rows().n_unique() == frame.height:
@@ -181,7 +189,7 @@ def _check_keys(frame: pl.DataFrame, path: Path) -> None:
     for is_bad, fact in ((nameless, "has no case"), (repeated, "repeats case, object, label and model")):
         row = is_bad.arg_max() if is_bad.any() else None
         if row is not None:
-            msg = f"{path.name}: row {row + 1} {fact}; correct or remove it"
+            msg = f"{source}: row {row + 1} {fact}; correct or remove it"
             raise InputError(msg)
 
 
@@ -230,7 +238,7 @@ def _load_json(path: Path) -> pl.DataFrame:
     return rows.struct.unnest()
 
 
-def _typed(column: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+def _typed(column: pl.Series, dtype: pl.DataType, source: str) -> pl.Series:
     """Return the column in its type, `nan` as null; a cell that does not fit is an error with its row."""
     cast = column.cast(dtype, strict=False)
     bad = cast.is_null() & column.is_not_null()
@@ -240,6 +248,6 @@ def _typed(column: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
     row = bad.arg_max() if bad.any() else None
     if row is not None:
         wanted = "a number" if dtype.is_numeric() else "text"
-        msg = f"{path.name}: row {row + 1}, column {column.name}: {column[row]!r} where {wanted} was expected"
+        msg = f"{source}: row {row + 1}, column {column.name}: {column[row]!r} where {wanted} was expected"
         raise InputError(msg)
     return cast

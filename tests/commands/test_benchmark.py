@@ -39,6 +39,16 @@ def test_people_see_the_differences_too(run, tables):
     assert "True" in result.stdout
 
 
+def test_one_image_is_shown_without_intervals(run, tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("case,object,label,model,predicted_dice\na,1,1,x,0.9\na,1,1,y,0.5\n")
+    result = run("benchmark", path)
+    assert result.exit_code == 0, result.stderr
+    assert "0.4000" in result.stdout
+    assert "True" not in result.stdout
+    assert "1.0000" not in result.stdout
+
+
 def test_with_truth_the_agreement_is_shown(run, tables):
     result = run("benchmark", tables[0], "--truth", tables[1])
     assert result.exit_code == 0

@@ -24,7 +24,11 @@ def test_the_seed_decides_the_files(run, tmp_path):
 
 
 def test_an_empty_folder_is_filled(run, tmp_path):
-    assert run("demo", "--out", tmp_path, "--cases", 1).exit_code == 0
+    result = run("demo", "--out", tmp_path, "--cases", 1)
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path}\n")
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
+    masks = [f"masks/{model}/phantom_01.png" for model in sorted(MODELS)]
+    assert written == ["boxes.json", "images/phantom_01.png", *masks, "truth/phantom_01.png"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

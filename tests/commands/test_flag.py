@@ -65,8 +65,12 @@ def test_a_failed_gate_exits_three_and_names_the_case_after_writing(run, scores,
 
 
 def test_a_passed_gate_exits_zero(run, scores):
-    limits = ("--fail-above-count", 3, "--fail-share", 0.2)
-    assert run("flag", scores, "--threshold", 0.1, *limits).exit_code == 0
+    shown = ("flag", scores, "--threshold", 0.1, "--format", "json")
+    result = run(*shown, "--fail-above-count", 3, "--fail-share", 0.15)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(cases(result.stdout)) == 3
+    limits = [("--fail-above-count", 2), ("--fail-share", 0.14)]  # and of 3 in 21, one less does not pass
+    assert [run(*shown, *limit).exit_code for limit in limits] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,16 @@ def test_masks_may_be_named_one_by_one(run, scores, tmp_path):
     assert [row.tolist() for row in rows] == [[1], [2]]
 
 
+def test_objects_of_one_label_without_boxes_are_refused_in_one_line(run, tmp_path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("case,object,label,model,predicted_dice\na,1,1,x,0.9\na,2,1,x,0.1\n")
+    save(tmp_path / "masks" / "x" / "a.png", np.eye(8))
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best")
+    assert result.exit_code == 2
+    fact = "case a: label 1 has no boxes to tell its 2 objects apart"
+    assert result.stderr == f"error: {fact}; use the table that `segqa score` wrote\n"
+
+
 def test_a_case_without_any_score_has_no_file(run, scores, tmp_path):
     scores.write_text(HEADER + "a,1,1,x,0.9,0,0,8,8\na,1,1,y,,0,0,8,8\nb,,,x,,,,,\nb,,,y,,,,,\n")
     for case, model in (("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")):

@@ -84,3 +84,44 @@ def test_pictures_without_error_maps_need_no_torch(project):
         [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def pictures(run, project, *options):
+    result = run(
+        "report", project / "scores.csv", "--images", project / "images", *options, "--out", project / "r.html"
+    )
+    assert result.exit_code == 0, result.stderr
+    return (project / "r.html").read_text().count('src="data:image/webp')
+
+
+def test_masks_of_models_may_be_named_one_by_one(run, project):
+    for name in "ab":
+        (project / "masks" / name).rename(project / f"of {name}")
+    named = [part for name in "ab" for part in ("--masks", f"{name}={project / f'of {name}'}")]
+    assert pictures(run, project, *named) == 3
+    assert pictures(run, project, *named[:2]) == 2
+
+
+def test_a_label_that_a_mask_lacks_is_shown_when_it_was_asked_for(run, project):
+    (project / "scores.csv").write_text("case,object,label,model,predicted_dice\nx,1,1,a,0.5\nx,1,3,a,0.1\n")
+    options = ("--masks", project / "masks")
+    assert pictures(run, project, *options) == 1
+    assert pictures(run, project, *options, "--labels", "1,3") == 2
+
+
+def test_images_with_nan_are_shown_as_they_were_scored(run, project):
+    (project / "images" / "x.png").unlink()
+    image = np.full((40, 50), 0.5, np.float32)
+    image[0, 0] = np.nan
+    Image.fromarray(image).save(project / "images" / "x.tif")
+    options = ("--masks", project / "masks")
+    assert pictures(run, project, *options) == 1
+    assert pictures(run, project, *options, "--nan", "zero") == 3
+
+
+def test_one_folder_of_masks_may_stand_in_the_configuration(run, project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / "segqa.toml").write_text('[report]\nimages = "images"\nmasks = "masks"\n')
+    result = run("report", "scores.csv", "--out", "r.html")
+    assert result.exit_code == 0, result.stderr
+    assert (project / "r.html").read_text().count('src="data:image/webp') == 3

@@ -102,6 +102,36 @@ def test_the_record_tells_what_was_run_with_what_on_how_much(score, demo, tmp_pa
     assert record["seconds"] > 0
 
 
+def test_the_command_of_the_record_can_be_typed_again(score, demo, tmp_path, monkeypatch):
+    arguments = ["score", "demo/images", "demo/masks", "--output", "my scores.csv"]
+    monkeypatch.setattr("sys.argv", ["segqa", *arguments])
+    assert score(*arguments[1:]).exit_code == 0
+    record = json.loads((tmp_path / "my scores.run.json").read_text())
+    assert record["command"] == "score demo/images demo/masks --output 'my scores.csv'"
+
+
+def test_models_that_lie_apart_are_named_one_by_one(score, demo, tmp_path):
+    assert score("demo/images", "demo/masks", "--output", "together.csv").exit_code == 0
+    models = sorted(path.name for path in (demo / "masks").iterdir())
+    for model in models:
+        (demo / "masks" / model).rename(demo / f"of {model}")
+    result = score("demo/images", *(f"{model}=demo/of {model}" for model in models), "--output", "apart.csv")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "apart.csv").read_text() == (tmp_path / "together.csv").read_text()
+    result = score("demo/images", "demo/of average", "demo/of careful", "--output", "none.csv")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "several masks need a name each, NAME=DIR" in result.stderr
+
+
+@pytest.mark.parametrize("labels", ["0", "1,0", "00"])
+def test_the_background_is_no_label_to_look_at(score, run, labels):
+    # Nothing is there to read: the label is refused before the first look at the disk.
+    for result in (score("images", "masks", "--labels", labels), run("evaluate", "masks", "truth", "--labels", labels)):
+        assert (result.exit_code, result.stdout) == (2, "")
+        told = f"error: --labels {labels}: 0 is the background; choose among the labels above it\n"
+        assert result.stderr == told
+
+
 @pytest.mark.parametrize("file_format", ["csv", "json", "jsonl"])
 def test_what_is_printed_for_machines_is_the_whole_table(score, demo, tmp_path, file_format):
     result = score("demo/images", "demo/masks", "--format", file_format)
@@ -348,3 +378,13 @@ def test_error_maps_are_pictures_of_every_object(demo, tiny_weights, run, tmp_pa
     n_rows = len((tmp_path / "scores.csv").read_text().splitlines()) - 1
     assert len(list((tmp_path / "maps").rglob("*.png"))) == n_rows
     assert f"{n_rows} error maps written" in result.stderr
+
+
+@pytest.mark.parametrize("folder", ["demo/masks", "demo/masks/../masks", "demo"])
+def test_error_maps_do_not_lie_among_what_is_scored(score, demo, tmp_path, folder):
+    pytest.importorskip("torch")
+    (demo / "careful").symlink_to("masks/careful")
+    before = sorted(tmp_path.rglob("*"))
+    result = score("demo/images", "demo/masks", "--error-maps", folder)
+    assert_refused(result, tmp_path, f"--error-maps {folder}: ", " holds files that are scored; choose another folder")
+    assert sorted(tmp_path.rglob("*")) == before

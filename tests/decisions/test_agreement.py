@@ -5,6 +5,7 @@ import pytest
 
 from segqa.decisions import agreement
 from segqa.errors import InputError
+from segqa.schema import KEY_COLUMNS
 
 
 def frame(**columns) -> pl.DataFrame:
@@ -35,19 +36,19 @@ def test_an_empty_table_has_a_row_of_nothing():
 
 def test_truth_is_joined_by_its_keys_and_rows_stay():
     scores = frame(true_dice=0.0)
-    truth = scores.select(agreement.KEYS).with_columns(true_dice=pl.Series([0.1, 0.2, 0.3, 0.4, 0.5]))
+    truth = scores.select(KEY_COLUMNS).with_columns(true_dice=pl.Series([0.1, 0.2, 0.3, 0.4, 0.5]))
     joined = agreement.join_truth(scores, truth[[4, 0, 2]])
     assert joined["true_dice"].to_list() == [0.1, None, 0.3, None, 0.5]
-    assert joined.select(agreement.KEYS).equals(scores.select(agreement.KEYS))
+    assert joined.select(KEY_COLUMNS).equals(scores.select(KEY_COLUMNS))
 
 
 def test_what_only_the_truth_has_counts_against_its_model():
     scores = frame().filter(model="k")
-    truth = frame().select(agreement.KEYS).with_columns(true_dice=pl.lit(1.0))
+    truth = frame().select(KEY_COLUMNS).with_columns(true_dice=pl.lit(1.0))
     missed = truth.filter(model="k").with_columns(label=pl.lit("2"), true_dice=pl.lit(0.0))
     joined = agreement.join_truth(scores, pl.concat([missed, truth]))
     assert joined.head(2)["true_dice"].to_list() == [1.0, 1.0]
-    assert joined.tail(-2).select(agreement.KEYS).equals(missed.select(agreement.KEYS))  # and none of model m
+    assert joined.tail(-2).select(KEY_COLUMNS).equals(missed.select(KEY_COLUMNS))  # and none of model m
     (row, _) = agreement.agreement_table(joined).to_dicts()
     assert (row["n"], row["n_undefined"]) == (2, 2)
     assert (row["mean_predicted"], row["mean_true"]) == (pytest.approx(0.45), 0.5)
@@ -71,6 +72,13 @@ def test_truth_of_other_masks_is_refused_with_an_example():
     truth = frame(true_dice=0.5).with_columns(model=pl.lit("x"))
     with pytest.raises(InputError, match=r"\(a, 1, 1, m\).*\(a, 1, 1, x\)"):
         agreement.join_truth(frame(), truth)
+
+
+def test_a_truth_without_rows_is_refused():
+    truth = frame(true_dice=0.5)
+    with pytest.raises(InputError, match="the truth has no row"):
+        agreement.join_truth(frame(), truth.clear())
+    assert agreement.join_truth(frame().clear(), truth.clear()).is_empty()
 
 
 def test_the_order_curve_has_a_row_for_each_model_and_beta():

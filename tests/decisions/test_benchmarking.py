@@ -157,9 +157,37 @@ def test_many_cases_in_groups_give_the_same_interval(monkeypatch):
     np.testing.assert_allclose(grouped["mean_predicted_dice"], exact["mean_predicted_dice"])
 
 
-def test_one_case_has_an_interval_of_no_width():
-    table = benchmark(scores(n_cases=1)).models
-    assert table["mean_lower"].to_list() == pytest.approx(table["mean_upper"].to_list())
+UNKNOWN_OF_MODELS, UNKNOWN_OF_PAIRS = ("mean_lower", "mean_upper", "place_stability"), ("lower", "upper", "real")
+
+
+@pytest.mark.parametrize("frame", [scores(n_cases=1), slices(n_volumes=1)], ids=["image", "volume"])
+def test_one_image_or_volume_has_means_but_nothing_is_said_of_the_next(frame):
+    found = benchmark(frame)
+    assert found.models["mean_predicted_dice"].null_count() == found.differences["difference"].null_count() == 0
+    for table, names in ((found.models, UNKNOWN_OF_MODELS), (found.differences, UNKNOWN_OF_PAIRS)):
+        assert table.select(names).null_count().row(0) == (table.height,) * 3
+    assert found.models.schema["place_stability"] == pl.Float64
+
+
+def test_a_model_that_is_scored_in_one_image_only_leaves_the_others_their_intervals():
+    is_gone = (pl.col("model") == "b") & (pl.col("case") != "case 7")
+    frame = scores().with_columns(predicted_dice=pl.when(~is_gone).then("predicted_dice"))
+    found = benchmark(frame)
+    for row in found.models.to_dicts():
+        assert [row[name] is None for name in UNKNOWN_OF_MODELS] == [row["model"] == "b"] * 3
+    for row in found.differences.to_dicts():
+        assert [row[name] is None for name in UNKNOWN_OF_PAIRS] == ["b" in (row["better"], row["other"])] * 3
+
+
+def test_a_pair_with_one_image_in_common_is_not_called_different():
+    of_a = (pl.col("model") == "a") & (pl.col("case") > "case 30")
+    of_b = (pl.col("model") == "b") & (pl.col("case") < "case 31")
+    frame = scores(shifts=[("a", 0.0), ("b", 0.3)]).filter(of_a | of_b | (pl.col("case") == "case 31"))
+    found = benchmark(frame)
+    assert found.models.null_count().row(0) == (0,) * found.models.width
+    (pair,) = found.differences.to_dicts()
+    assert pair["n"] == 3
+    assert [pair[name] for name in UNKNOWN_OF_PAIRS] == [None] * 3
 
 
 def test_an_empty_table_is_refused():

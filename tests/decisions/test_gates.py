@@ -1,3 +1,6 @@
+from fractions import Fraction
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 
@@ -30,6 +33,19 @@ def test_too_many_flags_fail_and_name_the_worst_cases():
 def test_too_large_a_share_fails():
     with pytest.raises(GateError, match=r"more than a share of 0\.69"):
         check_gate(FLAGS, 10, above_share=0.69)
+
+
+def test_a_share_is_the_decimal_that_was_typed():
+    for n_objects in range(1, 201):
+        for count in range(n_objects + 1):
+            flags = SimpleNamespace(height=count, head=FLAGS.head(0).head)  # so many rows are slow to make
+            for share in (f"{count / n_objects:.6f}", f"{count / n_objects:.2f}"):
+                try:
+                    check_gate(flags, n_objects, above_share=float(share))
+                    passed = True
+                except GateError:
+                    passed = False
+                assert passed == (Fraction(count, n_objects) <= Fraction(share)), (count, n_objects, share)
 
 
 def test_nothing_flagged_passes_a_limit_of_nothing():

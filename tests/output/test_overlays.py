@@ -1,9 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from segqa.data.boxes import Box
+from segqa.data.types import Case, ObjectMask, Source
+from segqa.errors import InputError
+from segqa.output import overlays
 from segqa.output.overlays import BOX, OUTLINE, draw_overlay, to_data_uri, write_error_maps
+from segqa.quality.scoring import Reading
 
 
 def scene(height=80, width=120):
@@ -68,9 +74,6 @@ def test_the_heat_tells_how_likely_an_error_is_and_is_not_stretched():
 
 def test_gains_shine_by_their_largest_because_they_have_no_scale():
     torch = pytest.importorskip("torch")
-    from types import SimpleNamespace
-
-    from segqa.data.types import ObjectMask
     from segqa.output.overlays import Seen, draw_errors
     from segqa.quality.preprocessing import Profile
 
@@ -107,6 +110,33 @@ def test_every_shape_can_be_drawn(shape):
 def test_a_data_uri_keeps_its_limit_even_for_noise(limit):
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     assert len(to_data_uri(noise, max_bytes=limit)) <= limit
+
+
+def test_the_objects_of_a_case_are_drawn_one_by_one_and_a_case_that_cannot_be_read_is_skipped(tmp_path, monkeypatch):
+    events = []
+
+    def find_objects(label_map, **_):
+        for number in "123":
+            events.append(f"cut {number}")
+            yield ObjectMask(number, "1", label_map > 0, None)
+
+    def draw_errors(seen, *_, **__):
+        events.append(f"drawn {seen.one.object}")
+        return np.zeros((4, 4, 3), np.uint8)
+
+    for name, replacement in (("find_objects", find_objects), ("draw_errors", draw_errors), ("load_judge", str)):
+        monkeypatch.setattr(overlays, name, replacement)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    sources = [Source(tmp_path / name) for name in ("b.png", "a.png")]
+    evaluator = SimpleNamespace(info=SimpleNamespace(path=tmp_path))
+    cases = [Case(source.path.stem, source, {"m": source}) for source in sources]
+    plan = SimpleNamespace(cases=cases, evaluator=evaluator, reading=Reading(on_error="skip"))
+    assert write_error_maps(plan, tmp_path / "maps") == 3
+    assert events == [f"{verb} {number}" for number in "123" for verb in ("cut", "drawn")]
+    plan.reading = Reading()
+    with pytest.raises(InputError, match=r"b\.png"):
+        write_error_maps(plan, tmp_path / "again")
 
 
 def test_error_maps_of_a_plan_are_one_picture_per_object(tiny_weights, tmp_path):

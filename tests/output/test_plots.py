@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from segqa.agreement import aurc, pearson
 from segqa.errors import MissingExtraError
@@ -69,18 +70,26 @@ def test_the_histogram_counts_every_score():
 
 @pytest.mark.parametrize("name", ["score_histogram", "truth_scatter", "risk_coverage_curve", "reliability_curve"])
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "models", "n"),
     [
-        frame().clear(),
-        frame(n=1),
-        frame().with_columns(predicted_dice=pl.lit(None, pl.Float64)),
-        frame(models=["_hidden", "cost $x_1"]),
+        (frame().clear(), ["no objects"], 0),
+        (frame(n=1), ["a", "b"], 1),
+        (frame().with_columns(predicted_dice=pl.lit(None, pl.Float64)), ["a", "b"], 0),
+        (frame(models=["_hidden", "cost $x_1"]), [" _hidden", r"cost \$x_1"], 50),
     ],
     ids=["empty", "one object", "unscored", "odd names"],
 )
-def test_odd_tables_are_drawn_too(name, rows, tmp_path):
+def test_odd_tables_are_drawn_too(name, rows, models, n, tmp_path):
     figure = getattr(plots, name)(rows)
+    if name.endswith("curve"):  # a model of whom nothing is known has no line
+        legend = figure.axes[0].get_legend()
+        named = [text.get_text().partition(" (AURC")[0] for text in legend.get_texts()] if legend else []
+        assert named == (models if n else [])
+    else:
+        lines = [axis.get_title().splitlines() for axis in figure.axes]
+        assert [(first, last.rpartition("n = ")[2]) for first, last in lines] == [(model, str(n)) for model in models]
     figure.savefig(tmp_path / "figure.png", dpi=30)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "figure.png")))) > 2
 
 
 def test_figures_are_the_same_bytes_twice(tmp_path):

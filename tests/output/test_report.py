@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
-from segqa.output.report import PICTURE_BYTES, Pictures, render_report, worst_first
+from segqa.data.cases import Cases
+from segqa.data.types import Case, ObjectMask, Source
+from segqa.output.report import PICTURE_BYTES, Pictures, draw_pictures, render_report, worst_first
+from segqa.quality.scoring import Reading
 from segqa.schema import SCORE_SCHEMA
 
 pytest.importorskip("jinja2")
@@ -69,6 +73,25 @@ def outline(page):
     assert parser.open == []
     assert len(set(parser.ids)) == len(parser.ids)
     return parser
+
+
+def test_of_one_image_the_page_shows_means_without_intervals():
+    parser = outline(render_report(table(1)))
+    cells = [text.strip() for text in parser.text if text.strip()]
+    assert "Keeps its place" in cells
+    assert not [text for text in cells if text.endswith(" %")]
+
+
+def test_of_a_case_no_more_objects_are_cut_out_than_were_drawn(tmp_path, monkeypatch):
+    def find_objects(label_map, **_):
+        yield ObjectMask("1", "1", label_map > 0, None)
+        pytest.fail("the second object was cut out before the first was drawn")
+
+    monkeypatch.setattr("segqa.output.overlays.find_objects", find_objects)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "case_000.png")
+    case = Case("case_000", Source(tmp_path / "case_000.png"), {"one": Source(tmp_path / "case_000.png")})
+    key, _ = next(draw_pictures(table(1), Cases((case,)), Reading()))
+    assert key == ("case_000", "1", "1", "one")
 
 
 def test_the_page_is_well_formed_and_loads_nothing():

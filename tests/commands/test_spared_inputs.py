@@ -1,0 +1,55 @@
+"""No output replaces a file that its command reads, and each is refused before any work."""
+
+import pytest
+
+CALLS = [
+    "flag s.csv --junit s.csv",
+    "flag s.csv --output ../here/s.csv",
+    "rank s.csv --output s.csv",
+    "rank s.csv --truth t.csv --output t.csv",
+    "rank images --masks masks --calibration c.json --output c.json",
+    "rank images --masks masks --truth segqa/scores.csv",
+    "benchmark s.csv --output s.csv",
+    "benchmark s.csv --truth t.csv --output t.csv",
+    "evaluate masks truth --boxes c.json --output c.json",
+    "evaluate masks truth --scores s.csv --output s.csv",
+    "score images masks --boxes c.json --output c.json",
+    "score images masks --calibration c.json --output c.json",
+    "score images masks --boxes s.run.json --output s.csv",
+    "report s.csv --output s.csv",
+    "report s.csv --boxes c.json --output c.json",
+    "report s.csv --images i.png --masks m.png --output i.png",
+    "report s.csv --images i.png --masks m.png --output m.png",
+    "report s.csv --images i.png --masks u=m.png --output m.png",
+    "report s.csv --images i.png --masks m.png --error-maps --weights w.safetensors --output w.safetensors",
+    "calibrate s.csv t.csv --out t.csv",
+    "calibrate s.csv t.csv --out s.run.json",
+    "calibrate-weights w.safetensors images --stand-in v.safetensors --out v.safetensors",
+    "spe-estimate --bundle b.bundle --images images --predictions masks --junit b.bundle",
+    "spe-estimate --bundle b.bundle --images i.png --predictions m.png --junit m.png",
+    "spe-fit --train-images images --train-masks masks --test-images images --test-masks masks --predictions masks "
+    "--engine universeg --engine-weights w.safetensors --out w.safetensors",
+    "prepare images/records.csv --segmenter none --out images",
+    "train images --initial w.safetensors --out w.safetensors",
+    "weights average v.safetensors w.safetensors --out w.safetensors",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_read_is_not_replaced(run, tmp_path, monkeypatch, call):
+    if call.startswith(("train", "weights")):
+        pytest.importorskip("torch")
+        pytest.importorskip("timm")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in ("images", "masks", "truth", "segqa"):
+        (tmp_path / "here" / folder).mkdir()
+    names = ["s.csv", "t.csv", "c.json", "s.run.json", "i.png", "m.png", "v.safetensors", "w.safetensors", "b.bundle"]
+    for name in (*names, "images/records.csv", "segqa/scores.csv"):
+        (tmp_path / "here" / name).write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*call.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(": is read by this command and would be replaced; write to another file\n")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert {path.read_text() for path in before if path.is_file()} == {"precious"}
