@@ -21,7 +21,7 @@ from segqa.data.types import Case, Picture, PromptBox, Source
 from segqa.data.volumes import read_grid, remember_at_least
 from segqa.errors import InputError
 
-__all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case"]
+__all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case", "slice_ranges"]
 
 Boxes = Mapping[str, tuple[PromptBox, ...]]
 
@@ -187,13 +187,13 @@ def read_case(
         image.warnings.append("exif-ignored: the masks fit the image as it is stored")
     for model, mask in masks.items():
         check_same_size(image.pixels.shape, mask.pixels.shape, case.image, case.masks[model])
-        remark = compare_affines(image.affine, mask.affine, _slice_ranges(case.image, upright))
+        remark = compare_affines(image.affine, mask.affine, slice_ranges(case.image, upright))
         if remark is not None:
             mask.warnings.append(remark)
     return LoadedCase(image, masks, _place_boxes(case, image))
 
 
-def _slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]:
+def slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return first and last index of a slice along each axis; files that tell their place are indexed (x, y, z)."""
     ranges = [(0, n - 1) for n in reversed(size)]
     index = source.slice_index or 0

@@ -23,7 +23,8 @@ import polars as pl
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
-from segqa.data.cases import Cases, check_same_size, find_cases
+from segqa.data.cases import Cases, check_same_size, find_cases, slice_ranges
+from segqa.data.grids import compare_affines
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.pairing import pair_files
@@ -131,13 +132,19 @@ def evaluate_masks(
 
 
 def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting) -> Iterator[dict[str, object]]:
-    truth = read_mask(case.image).pixels.astype(np.int32, copy=False)
+    reference = read_mask(case.image)
+    truth = reference.pixels.astype(np.int32, copy=False)
     for model, source in case.masks.items():
         if model == TRUTH:
             continue
-        pred = read_mask(source).pixels.astype(np.int32, copy=False)
+        picture = read_mask(source)
+        pred = picture.pixels.astype(np.int32, copy=False)
         check_same_size(truth.shape, pred.shape, case.image, source)
+        remark = compare_affines(reference.affine, picture.affine, slice_ranges(case.image, truth.shape))
         for row in evaluate_masks(pred, truth, boxes=case.boxes, labels=labels, objects=objects):
+            if remark is not None:
+                reason = remark if row["reason"] is None else f"{row['reason']}; {remark}"
+                row |= {"status": STATUS_WARNING, "reason": reason}
             yield {"case": case.name, "model": model} | row
 
 

@@ -197,3 +197,18 @@ def test_masks_of_another_size_are_refused(tmp_path):
     save(tmp_path / "truth" / "a.png", squares((2, 2)))
     with pytest.raises(InputError, match="16 x 8"):
         evaluate_cases(find_evaluated(tmp_path / "pred", tmp_path / "truth"))
+
+
+def test_masks_that_lie_elsewhere_than_their_reference_have_a_remark(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    mask = np.zeros((8, 8, 3), np.uint8)
+    mask[1:4, 2:6, 1] = 1
+    for name, affine in (("truth", np.eye(4)), ("pred", np.diag([-1, 1, 1, 1]))):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(mask, affine), tmp_path / name / "a.nii")
+    cases = find_evaluated(tmp_path / "pred", tmp_path / "truth")
+    (row,) = evaluate_cases(cases).to_dicts()
+    assert (row["true_dice"], row["status"]) == (1.0, "warning")
+    assert row["reason"] == (
+        "affine-mismatch: voxels of image and mask are up to 14 mm apart; the mask is stored as LAS, the image as RAS"
+    )
