@@ -7,7 +7,6 @@ written whole or not at all, so a killed preparation goes on at the first missin
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from segqa.data.boxes import Box
+from segqa.data.files import write_whole
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
 
@@ -119,16 +119,8 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
     if skipped:
         # A tensor, because safetensors writes several metadata entries in random order: the bytes would differ.
         tensors[_SKIPPED] = np.frombuffer(json.dumps(list(skipped)).encode(), dtype=np.uint8)
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, part, metadata={"records": json.dumps(rows)})
-        part.chmod(0o644)  # safetensors writes for its owner only
-        with part.open("rb") as file:  # the pieces of a shard are removed once it is there: it must be on the disk
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        msg = f"{path}: cannot be written ({error}); make room and give the same call again, what is finished is kept"
-        raise InputError(msg) from error
+    content = save(tensors, metadata={"records": json.dumps(rows)})
+    write_whole(path, lambda file: file.write(content))
 
 
 def join_shards(parts: Sequence[Path], path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from segqa.data.boxes import case_key
 from segqa.data.files import list_some
 from segqa.data.formats import split_name
 from segqa.data.masks import read_mask
@@ -73,9 +74,9 @@ def open_predictions(spec: str) -> PredictionFolder:
         raise InputError(msg)
     files: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
-        stem, ending = split_name(path.name)
-        if not ending or path.name.startswith("."):
+        if not split_name(path.name)[1] or path.name.startswith("."):
             continue
+        stem = case_key(path.name)
         if stem in files:
             msg = f"{folder}: {files[stem].name} and {path.name} are both the prediction of {stem}; keep one"
             raise InputError(msg)

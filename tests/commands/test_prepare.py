@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 import typer
 from PIL import Image
-from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from segqa.commands import prepare as command
 from segqa.data.boxes import Box
+from segqa.data.files import write_whole
 from segqa.errors import SegqaError
 from segqa.metrics import dice
 from segqa.quality import records
@@ -62,7 +62,6 @@ def call():
     app.command()(command.prepare)
 
     def invoke(*arguments):
-        # `--device auto` would import torch to look for a GPU.
         outcome = CliRunner().invoke(app, ["--device", "cpu", *(str(argument) for argument in arguments)])
         if outcome.exception is not None and not isinstance(outcome.exception, (SystemExit, SegqaError)):
             raise outcome.exception
@@ -316,20 +315,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(data, filler, call, 
     call(data, "--out", tmp_path / "whole")
     n_written = []
 
-    def save(tensors, path, metadata):
-        if len(n_written) == 2:
-            raise OSError(28, "No space left on device")
-        n_written.append(path)
-        save_file(tensors, path, metadata=metadata)
+    def write(path, dump):
+        def dump_or_fail(file):
+            if len(n_written) == 2:
+                raise OSError(28, "No space left on device")
+            n_written.append(path)
+            dump(file)
+
+        write_whole(path, dump_or_fail)
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "save_file", save)
+        patch.setattr(records, "write_whole", write)
         result = call(data, "--out", tmp_path / "out")
     filler.calls = 0
     call(data, "--out", tmp_path / "out")
 
     assert "No space left" in str(result.exception)
-    assert "what is finished is kept" in str(result.exception)
     assert filler.calls == 2
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -379,6 +380,17 @@ def test_a_checkpoint_that_is_missing_or_holds_code_is_one_line(data, call, tmp_
 
     assert "absent.pth" in str(missing.exception)
     assert "code.pth" in str(unsafe.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(data, filler, call, tmp_path, device):
+    pytest.importorskip("torch")
+
+    result = call(data, "--out", tmp_path / "out", "--device", device)
+
+    assert isinstance(result.exception, SegqaError)
+    assert f"--device {device}: not available here" in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
@@ -448,7 +460,7 @@ def test_what_a_kill_left_half_written_is_cleared_away(data, filler, call, tmp_p
     call(data, "--out", tmp_path / "whole")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".records.csv.4242.part").write_text("half a row")
-    (tmp_path / "out" / "shard-00000.safetensors.part").write_text("half a shard")
+    (tmp_path / "out" / ".shard-00000.safetensors.4242.part").write_text("half a shard")
 
     call(data, "--out", tmp_path / "out")
 
