@@ -103,13 +103,11 @@ class _Request:
     prompt: Prompt
 
 
-def prepare_case(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> list[Record]:
-    """Return the records of one image; the same input and seed give the same records, whatever came before."""
-    return prepare_image(item, segmenters, settings).records
-
-
 def prepare_image(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> Prepared:
-    """Return the records of one image, and the reason for each object and prompt without one."""
+    """Return the records of one image, and the reason for each object and prompt without one.
+
+    The same input and seed give the same records, whatever came before.
+    """
     stream = [settings.seed, _stable_hash(f"{item.dataset}/{item.case}")]
     rng = np.random.default_rng(stream)
     targets, reasons = choose_targets(
