@@ -24,6 +24,7 @@ class PredictionFolder:
     """The predictions of one model, found by the stem of their file names."""
 
     name: str
+    folder: Path
     files: Mapping[str, Path]
     """Mask file by case."""
 
@@ -84,4 +85,4 @@ def open_predictions(spec: str) -> PredictionFolder:
     if not files:
         msg = f"{folder}: no masks in it; give the folder that holds one mask a case"
         raise InputError(msg)
-    return PredictionFolder(name, files)
+    return PredictionFolder(name, root, files)
