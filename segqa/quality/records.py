@@ -6,8 +6,9 @@ written whole or not at all, so a killed preparation goes on at the first missin
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,15 @@ def write_shard(
             tensors[name] = np.frombuffer(json.dumps(block).encode(), dtype=np.uint8)
     content = save(tensors, metadata={"records": json.dumps(rows)})
     write_whole(path, lambda file: file.write(content))
+
+
+def digest_records(records: Iterable[Record]) -> str:
+    """Return a hash of which records these are, and with which masks; the order counts within each data set only."""
+    digest = hashlib.sha256()
+    for one in sorted(records, key=lambda record: record.dataset):
+        masks = [(mask.source, mask.prompt, mask.dice) for mask in one.candidates]
+        digest.update(repr((one.dataset, one.group, one.case, one.object, one.label, masks)).encode())
+    return digest.hexdigest()
 
 
 def join_shards(parts: Sequence[Path], path: Path) -> None:
