@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,12 +12,14 @@ import numpy as np
 import polars as pl
 
 from segqa.data.boxes import read_boxes
+from segqa.data.files import files_below
 from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, read_labelled
 from segqa.data.layouts.described import with_groups
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.data.masks import read_mask
 from segqa.data.types import LabelMap, PromptBox, Source
 from segqa.errors import InputError
+from segqa.output.journal import journal_key
 from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions
@@ -72,10 +74,24 @@ class PreparePlan:
         return {
             "dataset": self.dataset.name,
             "groups": [case.group for case in self.cases.values()],
-            "predictions": [folder.name for folder in self.predictions],
+            "predictions": [[folder.name, str(folder.folder.resolve())] for folder in self.predictions],
+            "axes": sorted({case.image.axis for case in self.cases.values()}),  # slices have the same names along each
             "boxes": repr(self.boxes),
             "reading": [self.reading.window, self.reading.nan],
         }
+
+    def inputs(self) -> dict[str, str]:
+        """Return, by case, a text that changes when a file does that it is read from (size or time)."""
+
+        @cache  # all slices of a volume are of the same files
+        def stamp(path: Path) -> str:
+            return journal_key(options={}, weights="", inputs=files_below([path.resolve()]))
+
+        return {name: " ".join(stamp(path) for path in self._files(case)) for name, case in self.cases.items()}
+
+    def _files(self, case: LabelledCase) -> tuple[Path, ...]:
+        predictions = (folder.files[_file_key(folder, case)] for folder in self.predictions)
+        return case.image.path, *case.truth_files, *predictions
 
 
 def plan_prepare(
@@ -182,6 +198,8 @@ def run_prepare(
 ) -> Iterator[int]:
     """Write the shards that are missing and yield the number of records of each case.
 
+    A case whose files changed since, or that could not be read, is prepared anew.
+
     Args:
         plan: What to prepare.
         segmenters: Who proposes masks.
@@ -200,6 +218,7 @@ def run_prepare(
         out,
         settings=plan.settings,
         origin={**plan.origin, **(origin or {})},
+        inputs=plan.inputs(),
         on_error=plan.reading.on_error,
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
-from segqa.data.files import list_some
+from segqa.data.files import files_below, list_some
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
@@ -50,8 +50,7 @@ class ScorePlan:
     def key(self) -> str:
         """Return what a resumed run must share with the killed one: options, weights and input files."""
         files = {source.path for case in self.cases for source in (case.image, *case.masks.values())}
-        folders = [path.rglob("*") if path.is_dir() else [path] for path in sorted(files)]  # a DICOM series is a folder
-        inputs = [path for found in folders for path in found if path.is_file()]
+        inputs = files_below(sorted(files))
         # The axis: slices along another one have the same names.
         axes = sorted({source.axis for case in self.cases for source in (case.image, *case.masks.values())})
         options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}

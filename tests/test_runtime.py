@@ -1,5 +1,7 @@
+import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from segqa.errors import InputError
 from segqa.quality.checkpoints import metadata, read_info
 from segqa.quality.scoring import load_evaluator
 from segqa.runtime import fold_norms, load_runner
+from segqa.weights import hash_file
 
 
 def rewrite(source, target, change=lambda tensors: None):
@@ -51,6 +54,46 @@ def test_both_runtimes_give_the_same_scores(tiny_weights):
     assert onnx.name.startswith("onnxruntime ")
     assert onnx.name.endswith(" on cpu")
     assert torch.name.startswith("torch ")
+
+
+def test_a_tensor_beyond_half_precision_is_stored_in_single_and_read_by_both_runtimes(tiny_weights, tmp_path):
+    pytest.importorskip("torch")
+    from segqa.quality.storage import load_network, save_network
+
+    network, path = load_network(tiny_weights), tmp_path / "large.safetensors"
+    network.backbone.bn1.running_var[0] = 1e5
+    save_network(network, path, {"licence": "Apache-2.0"})
+    single = {name for name, tensor in load_file(path).items() if tensor.dtype == np.float32}
+    assert single == {"backbone.bn1.running_var"}
+    inputs = np.random.default_rng(1).normal(size=(4, 5, 32, 32)).astype(np.float32)
+    expected = load_runner(tiny_weights, runtime="torch", device="cpu")
+    expected._network.load_state_dict(network.state_dict())
+    for name in ("onnx", "torch"):
+        found = load_runner(path, runtime=name, device="cpu", threads=1).run(inputs)
+        np.testing.assert_allclose(found[0], expected.run(inputs)[0], atol=1e-4)
+
+
+def test_torch_threads_are_limited_while_a_network_runs_and_then_the_callers_again(tiny_weights):
+    torch = pytest.importorskip("torch")
+    inputs, own, seen = np.zeros((1, 5, 32, 32), np.float32), torch.get_num_threads(), []
+
+    def ask():
+        """Say how many threads a new thread of the process would take."""
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    torch.set_num_threads(3)
+    try:
+        runner = load_runner(tiny_weights, runtime="torch", device="cpu", threads=1)
+        network = runner._network
+        runner._network = lambda inputs: seen.append(torch.get_num_threads()) or network(inputs)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(runner.run, [inputs] * 40))
+        runner.run(inputs)
+        assert (torch.get_num_threads(), ask()) == (3, 3)
+    finally:
+        torch.set_num_threads(own)
+    assert seen == [1] * 41
 
 
 def test_batch_mates_do_not_change_a_score(tiny_weights):
@@ -136,6 +179,13 @@ def test_weights_that_do_not_say_what_they_are_are_refused(tmp_path, block):
         del said["spec"]
     save_file({"a": np.zeros(2)}, path, metadata=said)
     assert "odd.safetensors" in one_line(load_evaluator, path)
+
+
+def test_the_digest_of_weights_is_that_of_the_file_and_read_once(tiny_weights, monkeypatch):
+    info, calls = read_info(tiny_weights), []
+    monkeypatch.setattr("segqa.quality.checkpoints.hash_file", lambda path: calls.append(path) or hash_file(path))
+    assert info.sha256 == info.sha256 == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
+    assert calls == [tiny_weights]
 
 
 def test_missing_weights_are_named(tmp_path):

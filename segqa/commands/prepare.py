@@ -173,10 +173,9 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     place = device
     if not CLASSICAL.issuperset(specs):
         require_torch("segqa prepare with a segmenter")
-        if device == "auto":
-            from segqa.devices import choose_device
+        from segqa.devices import choose_device
 
-            place = str(choose_device(device))
+        place = str(choose_device(device))
     loaded = [load_segmenter(spec, device=place) for spec in specs]
     if points and not any(takes_points(one) for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"

@@ -66,10 +66,11 @@ def train(
     check_weights_name(out)
     spare_inputs(out, initial)
     from segqa.devices import choose_device, computes_in_bfloat16
+    from segqa.quality.finishing import is_finished, train_to_file
     from segqa.quality.library import read_library
     from segqa.quality.parallel import join
     from segqa.quality.recipes import make_recipe
-    from segqa.quality.training import Trainer, train_to_file
+    from segqa.quality.training import Trainer
 
     is_first = join() == 0
     if not is_first:
@@ -92,6 +93,9 @@ def train(
     if not library.validation:
         _tell_unvalidated(patience, aloud=is_first)
     trainer = Trainer(library.training, library.validation, chosen.spec, plan, mixture=chosen.mixture, initial=initial)
+    if resume and is_finished(trainer, out):
+        console.note(f"{out}: this training is finished already; without --resume it begins anew")
+        return
     steps = train_to_file(
         trainer, out, recipe=recipe, counts=counts, licence=licence, resume=resume, stop_after=stop_after
     )

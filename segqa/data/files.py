@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 def show_name(path: Path | str) -> str:
@@ -27,6 +27,12 @@ def list_some(items: Sequence[str], *, limit: int = 5) -> str:
     """Return the first items separated by commas, and how many more there are."""
     rest = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def files_below(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among paths and in the folders among them: a DICOM series is a folder."""
+    found = (path.rglob("*") if path.is_dir() else [path] for path in paths)
+    return [path for some in found for path in some if path.is_file()]
 
 
 @contextmanager

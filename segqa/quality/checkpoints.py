@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from segqa.errors import InputError
+from segqa.weights import hash_file
 
 FORMAT = "segqa.quality"
 VERSION = 2
@@ -19,7 +20,7 @@ CALIBRATION = "calibration."
 """Prefix of the tensors that are not the network's: see `segqa.quality.calibration`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which leave no place to keep the digest
 class CheckpointInfo:
     """What a weights file says about itself, read without its tensors."""
 
@@ -31,10 +32,10 @@ class CheckpointInfo:
     folds: dict[str, dict[str, Any]]
     """Convolution weight -> `norm` and `epsilon` of the batch norm that the graph has folded into it."""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Return the digest of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """Return the digest of the file, as it was when it was first asked for."""
+        return hash_file(self.path)
 
 
 def metadata(spec: dict[str, Any], card: dict[str, Any], folds: dict[str, Any] | None = None) -> dict[str, str]:

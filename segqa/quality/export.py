@@ -1,7 +1,7 @@
 """The network as an ONNX graph without weights, so that scoring needs no torch.
 
 The weights live once, in safetensors; the graph beside them takes its initializers from there
-(`segqa.runtime.load_session`).
+(`segqa.runtime.OnnxRunner`).
 """
 
 from __future__ import annotations

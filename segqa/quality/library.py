@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segqa.errors import InputError
+from segqa.quality.preparation import UNFINISHED
 from segqa.quality.records import Record, read_shard
 
 
@@ -34,12 +35,18 @@ def read_library(folders: Sequence[Path], *, validation_share: float = 0.1, leav
         leave_out: Data sets that go to validation whole, instead of groups.
 
     Raises:
-        InputError: A folder has no shard, a shard is damaged, a data set to leave out is not there, or nothing is left
-            to learn from.
+        InputError: A folder has no shard or an unfinished preparation, a shard is damaged, a data set to leave
+            out is not there, or nothing is left to learn from.
     """
     training: list[Record] = []
     validation: list[Record] = []
     for folder in folders:
+        unfinished = next((path.parent for path in sorted(folder.rglob(UNFINISHED)) if path.is_dir()), None)
+        if unfinished is not None:
+            msg = (
+                f"{unfinished}: its preparation is not finished; run `segqa prepare` again, it goes on where it stopped"
+            )
+            raise InputError(msg)
         shards = sorted(folder.rglob("shard-*.safetensors"))
         if not shards:
             msg = f"{folder}: no shards of `segqa prepare` in it or below; prepare the data first"

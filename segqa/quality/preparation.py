@@ -24,7 +24,7 @@ from segqa.errors import InputError
 from segqa.quality.corruptions import corrupt
 from segqa.quality.cropping import Proposal, make_record
 from segqa.quality.prompting import centre_point, jitter_box, match_boxes, wrong_box
-from segqa.quality.records import Record, join_shards, read_rows, write_shard
+from segqa.quality.records import Record, join_shards, read_inputs, read_rows, read_shard, read_skipped, write_shard
 from segqa.quality.targets import Skipped, Target, choose_targets
 from segqa.segmenters.base import Prompt, Segmenter
 
@@ -103,13 +103,11 @@ class _Request:
     prompt: Prompt
 
 
-def prepare_case(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> list[Record]:
-    """Return the records of one image; the same input and seed give the same records, whatever came before."""
-    return prepare_image(item, segmenters, settings).records
-
-
 def prepare_image(item: LabelledImage, segmenters: Sequence[Segmenter], settings: Settings) -> Prepared:
-    """Return the records of one image, and the reason for each object and prompt without one."""
+    """Return the records of one image, and the reason for each object and prompt without one.
+
+    The same input and seed give the same records, whatever came before.
+    """
     stream = [settings.seed, _stable_hash(f"{item.dataset}/{item.case}")]
     rng = np.random.default_rng(stream)
     targets, reasons = choose_targets(
@@ -260,9 +258,12 @@ def prepare_shards(
     settings: Settings,
     cases_per_shard: int = 16,
     origin: Mapping[str, object] | None = None,
+    inputs: Mapping[str, str] | None = None,
     on_error: Literal["stop", "skip"] = "stop",
 ) -> Iterator[int]:
     """Write the shards that are missing and yield, after each case, how many records it has.
+
+    A case whose inputs changed, or that could not be read, is prepared anew.
 
     Args:
         names: Cases in order; the order decides which shard a case is in.
@@ -272,6 +273,7 @@ def prepare_shards(
         settings: What is made of each object.
         cases_per_shard: How many cases a file has; a killed run loses the one that it was at.
         origin: Whatever else the records depend on, for the fingerprint; JSON.
+        inputs: By case, what tells its files from others.
         on_error: Whether a case that cannot be read ends the run or becomes a skipped row.
 
     Raises:
@@ -288,20 +290,39 @@ def prepare_shards(
     for start in range(0, len(names), cases_per_shard):
         path = out / f"shard-{start // cases_per_shard:05d}.safetensors"
         block = names[start : start + cases_per_shard]
-        pieces = [unfinished / f"{path.stem}-{number:03d}.safetensors" for number in range(len(block))]
+        pieces = {name: unfinished / f"{path.stem}-{number:03d}.safetensors" for number, name in enumerate(block)}
+        known = {name: (inputs or {}).get(name, "") for name in block}
+        if path.exists() and len(valid := _valid_cases(path, known)) < len(block):
+            _take_apart(path, {name: pieces[name] for name in valid})
         if path.exists():
             rows = read_rows(path)
             yield from (sum(row["case"] == name for row in rows) for name in block)
         else:
-            for piece, name in zip(pieces, block, strict=True):
-                if not piece.exists():
+            for name, piece in pieces.items():
+                if not piece.exists() or not _valid_cases(piece, known):
                     made = _prepare_named(name, load, segmenters, settings, on_error)
-                    write_shard(piece, made.records, [asdict(row) for row in made.skipped])
+                    write_shard(piece, made.records, [asdict(row) for row in made.skipped], {name: known[name]})
                 yield len(read_rows(piece))
-            join_shards(pieces, path)
-        for piece in pieces:
+            join_shards(list(pieces.values()), path)
+        for piece in pieces.values():
             piece.unlink(missing_ok=True)
     shutil.rmtree(unfinished)
+
+
+def _valid_cases(path: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Return the cases of a shard that could be read, and whose files are the same still."""
+    read_rows(path)  # says it when the shard is damaged
+    unread = {row["case"] for row in read_skipped(path) if row["reason"].startswith(UNREADABLE)}
+    return [case for case, text in read_inputs(path).items() if text == inputs.get(case) and case not in unread]
+
+
+def _take_apart(path: Path, pieces: Mapping[str, Path]) -> None:
+    """Replace a shard by the pieces of some of its cases."""
+    records, skipped, inputs = read_shard(path), read_skipped(path), read_inputs(path)
+    for name, piece in pieces.items():
+        mine = [record for record in records if record.case == name]
+        write_shard(piece, mine, [row for row in skipped if row["case"] == name], {name: inputs[name]})
+    path.unlink()
 
 
 def _prepare_named(

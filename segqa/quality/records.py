@@ -6,9 +6,9 @@ written whole or not at all, so a killed preparation goes on at the first missin
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from segqa.data.boxes import Box
+from segqa.data.files import write_whole
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
 
 OWN = 1
 """Value of the object itself in a record's label map; other objects have higher values."""
 
-_SKIPPED = "skipped"
+_SKIPPED, _INPUTS = "skipped", "inputs"
 _PLAIN_FIELDS = ("case", "group", "dataset", "object", "label", "truth_outside")
 
 
@@ -102,8 +103,19 @@ def drop_equal_channels(image: Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., :1] if grey else image)
 
 
-def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping[str, str]] = ()) -> None:
-    """Write records to one file, in one step, with what was skipped in the same cases and why.
+def write_shard(
+    path: Path,
+    records: Sequence[Record],
+    skipped: Sequence[Mapping[str, str]] = (),
+    inputs: Mapping[str, str] | None = None,
+) -> None:
+    """Write records to one file, in one step.
+
+    Args:
+        path: The file.
+        records: Of some cases.
+        skipped: What was skipped in the same cases, and why.
+        inputs: By case, what tells its files from others.
 
     Raises:
         InputError: When it cannot be written, for instance because the disk is full.
@@ -116,29 +128,32 @@ def write_shard(path: Path, records: Sequence[Record], skipped: Sequence[Mapping
         tensors[f"{index}.masks"] = record.packed_masks
         row = {name: getattr(record, name) for name in _PLAIN_FIELDS}
         rows.append(row | {"candidates": [asdict(candidate) for candidate in record.candidates]})
-    if skipped:
-        # A tensor, because safetensors writes several metadata entries in random order: the bytes would differ.
-        tensors[_SKIPPED] = np.frombuffer(json.dumps(list(skipped)).encode(), dtype=np.uint8)
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(tensors, part, metadata={"records": json.dumps(rows)})
-        part.chmod(0o644)  # safetensors writes for its owner only
-        with part.open("rb") as file:  # the pieces of a shard are removed once it is there: it must be on the disk
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        msg = f"{path}: cannot be written ({error}); make room and give the same call again, what is finished is kept"
-        raise InputError(msg) from error
+    for name, block in ((_SKIPPED, list(skipped)), (_INPUTS, dict(inputs or {}))):
+        if block:
+            # A tensor, because safetensors writes several metadata entries in random order: the bytes would differ.
+            tensors[name] = np.frombuffer(json.dumps(block).encode(), dtype=np.uint8)
+    content = save(tensors, metadata={"records": json.dumps(rows)})
+    write_whole(path, lambda file: file.write(content))
+
+
+def digest_records(records: Iterable[Record]) -> str:
+    """Return a hash of which records these are, and with which masks; the order counts within each data set only."""
+    digest = hashlib.sha256()
+    for one in sorted(records, key=lambda record: record.dataset):
+        masks = [(mask.source, mask.prompt, mask.dice) for mask in one.candidates]
+        digest.update(repr((one.dataset, one.group, one.case, one.object, one.label, masks)).encode())
+    return digest.hexdigest()
 
 
 def join_shards(parts: Sequence[Path], path: Path) -> None:
-    """Write the records and skipped rows of several shards as one.
+    """Write what several shards hold as one.
 
     Raises:
         InputError: When a part is not a whole shard.
     """
     records = [record for part in parts for record in read_shard(part)]
-    write_shard(path, records, [row for part in parts for row in read_skipped(part)])
+    skipped = [row for part in parts for row in read_skipped(part)]
+    write_shard(path, records, skipped, {case: text for part in parts for case, text in read_inputs(part).items()})
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -158,11 +173,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def read_skipped(path: Path) -> list[dict[str, str]]:
     """Return what was skipped in the cases of a whole shard."""
+    return _read_block(path, _SKIPPED) or []
+
+
+def read_inputs(path: Path) -> dict[str, str]:
+    """Return, by case of a whole shard, what tells its files from others; older shards do not know."""
+    return _read_block(path, _INPUTS) or {}
+
+
+def _read_block(path: Path, name: str) -> Any:
+    """Return a block of JSON of a shard; `None` when it has none."""
     with safe_open(path, framework="numpy") as shard:
-        if _SKIPPED not in shard.keys():  # noqa: SIM118 (a safetensors file is no container)
-            return []
-        rows: list[dict[str, str]] = json.loads(shard.get_tensor(_SKIPPED).tobytes())
-        return rows
+        there = name in shard.keys()  # noqa: SIM118 (a safetensors file is no container)
+        return json.loads(shard.get_tensor(name).tobytes()) if there else None
 
 
 def read_shard(path: Path) -> list[Record]:

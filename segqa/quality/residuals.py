@@ -18,7 +18,7 @@ from segqa.quality.intervals import LEVEL, Floats, fit_interval, needed_groups
 from segqa.quality.library import Library
 from segqa.quality.novelty import Reference, fit_novelty, fit_reference
 from segqa.quality.records import Record
-from segqa.quality.sampling import Example, Mixture, Sampler
+from segqa.quality.sampling import Example, Mixture, Sampler, is_wrong
 from segqa.quality.scoring import Evaluator
 
 MASKS = 1200
@@ -171,8 +171,4 @@ def _clusters(records: Sequence[Record], whole: bool) -> list[tuple[str, list[Re
     clusters: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
         clusters[record.dataset if whole else f"{record.dataset}/{record.group}"].append(record)
-    return [(name, clusters[name]) for name in sorted(clusters) if not all(map(_is_wrong, clusters[name]))]
-
-
-def _is_wrong(record: Record) -> bool:
-    return any(candidate.prompt == "wrong" for candidate in record.candidates)
+    return [(name, clusters[name]) for name in sorted(clusters) if not all(map(is_wrong, clusters[name]))]

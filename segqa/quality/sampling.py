@@ -98,13 +98,13 @@ class Sampler:
         self.heads = tuple(heads)
         self.mixture = mixture
         self.seed = seed
-        self._near = _by_dataset(r for r in records if not _is_wrong(r))
-        self._wrong = _by_dataset(r for r in records if _is_wrong(r))
+        self._near = _by_dataset(r for r in records if not is_wrong(r))
+        self._wrong = _by_dataset(r for r in records if is_wrong(r))
         if mixture.exact_box_only and not any(_exact_masks(record) for record in records):
             msg = "no record has a segmenter's mask of an exact box: prepare the data with a segmenter for this recipe"
             raise InputError(msg)
         usable = _exact_masks if mixture.exact_box_only else _real_masks
-        self._prompted = _by_dataset(r for r in records if not _is_wrong(r) and usable(r))
+        self._prompted = _by_dataset(r for r in records if not is_wrong(r) and usable(r))
 
     def draw(self, index: int) -> Example:
         """Return example number `index`."""
@@ -198,7 +198,8 @@ def _as_it_is(mask: Mask, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _is_wrong(record: Record) -> bool:
+def is_wrong(record: Record) -> bool:
+    """Tell whether a record is around a wrong box."""
     return any(candidate.prompt == "wrong" for candidate in record.candidates)
 
 

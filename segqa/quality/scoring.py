@@ -140,8 +140,9 @@ def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
 
 
 def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: Reading) -> list[Row]:
+    seen = [*loaded.image.warnings, *(["constant-image"] if _is_constant(loaded.image.pixels) else [])]
     found = (
-        (model, one, loaded.image.warnings + label_map.warnings)
+        (model, one, seen + label_map.warnings)
         for model, label_map in loaded.masks.items()
         for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
     )
@@ -151,6 +152,10 @@ def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: 
     return rows
 
 
+def _is_constant(image: Image) -> bool:
+    return bool((image == image[0, 0]).all())
+
+
 def _score_some(
     name: str, image: Image, found: Sequence[tuple[str, ObjectMask, list[str]]], evaluator: Evaluator
 ) -> list[Row]:
@@ -158,11 +163,9 @@ def _score_some(
     inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
     scores, embeddings = evaluator.look(inputs)
     doubts = doubt_columns(scores, embeddings, evaluator)
-    flat = bool((image == image[0, 0]).all())
     rows = []
     for (model, one, remarks), score, doubt in zip(found, scores, doubts, strict=True):
-        more = [*remarks, *object_remarks(one), *(["constant-image"] if flat else [])]
-        more += ["novel-input"] if doubt.get("novelty", 0.0) > NOVEL else []
+        more = [*remarks, *object_remarks(one), *(["novel-input"] if doubt.get("novelty", 0.0) > NOVEL else [])]
         named = dict(zip(evaluator.heads, score, strict=True))
         rows.append(_row(name, model, one, named, doubt, more, evaluator.profile))
     return rows
@@ -198,20 +201,27 @@ def _row(
     broken = not all(np.isfinite(value) for value in score.values())
     if broken:
         remarks = ["the network gave no finite score", *remarks]
+    elif not all(0 <= value <= 1 for value in score.values()):
+        remarks.append("score-clipped")
     row: Row = dict.fromkeys(SCORE_COLUMNS)
     row |= {"case": name, "object": one.object, "label": one.label, "model": model, "box_source": source}
     row |= {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1, "reason": "; ".join(dict.fromkeys(remarks)) or None}
     row["status"] = STATUS_ERROR if broken else STATUS_WARNING if remarks else STATUS_OK
     if not broken:
-        row["predicted_dice"] = float(score["dice"])
+        row["predicted_dice"] = _bounded(score["dice"])
         row |= {column: doubt.get(key) for column, key in _DOUBT_KEYS.items()}
         if "hd95" in score:
             diagonal = np.sqrt(2) * view_of(one.mask, one.box, profile).width
-            row["predicted_hd95_px"] = float(score["hd95"]) * diagonal
+            row["predicted_hd95_px"] = _bounded(score["hd95"]) * diagonal
             for end in ("lower", "upper"):
                 if f"{end}_hd95" in doubt:
                     row[f"{end}_hd95_px"] = doubt[f"{end}_hd95"] * diagonal
     return row
+
+
+def _bounded(score: np.float32) -> float:
+    """Return a score within 0..1, as its interval is: linear heads, such as EvanySeg's, know no bounds."""
+    return float(np.clip(score, 0, 1))
 
 
 def _used_box(one: ObjectMask) -> tuple[Box, str]:
@@ -238,4 +248,4 @@ def score_mask(image: Image, mask: NDArray[np.bool_], evaluator: Evaluator, *, b
         evaluator: Who judges.
         box: Prompt box inside the image, when there was one.
     """
-    return float(evaluator.judge([build_input(image, mask, box, evaluator.profile)])[0, 0])
+    return _bounded(evaluator.judge([build_input(image, mask, box, evaluator.profile)])[0, 0])

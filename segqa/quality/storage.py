@@ -1,4 +1,4 @@
-"""Quality networks on disk: tensors in half precision, spec and card in one file, the graph beside it."""
+"""Quality networks on disk: half precision, spec and card in one file, the graph beside it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ from segqa.quality.network import NetworkSpec, QualityNetwork
 
 
 def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
-    """Write a network in half precision with its spec and card, and its graph for ONNX Runtime beside it.
+    """Write a network with its spec and card, and its graph for ONNX Runtime beside it.
+
+    Tensors are in half precision; one with a value beyond its range (65,504) is in single.
 
     Raises:
         InputError: A file cannot be written.
     """
     network = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)
     state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        name: (_halve(tensor) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     folds = export_graph(network, path.with_suffix(".onnx"))
     content = save(state, metadata=metadata(network.spec.to_dict(), card, folds))
     write_whole(path, lambda file: file.write(content))
+
+
+def _halve(tensor: torch.Tensor) -> torch.Tensor:
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
 
 
 def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:

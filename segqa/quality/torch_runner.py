@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -17,13 +19,35 @@ class TorchRunner:
 
     def __init__(self, weights: Path, *, device: str = "auto", threads: int | None = None) -> None:
         self._device = choose_device(device)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._limit: AbstractContextManager[object] = nullcontext() if threads is None else _Limit(threads)
         self._network = load_network(weights).to(self._device)
         self.name = f"torch {torch.__version__} on {self._device}"
 
     @torch.inference_mode()
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores and embeddings."""
-        output = self._network(torch.from_numpy(inputs).to(self._device))
-        return output.scores.cpu().numpy(), output.embedding.cpu().numpy()
+        with self._limit:
+            output = self._network(torch.from_numpy(inputs).to(self._device))
+            return output.scores.cpu().numpy(), output.embedding.cpu().numpy()
+
+
+class _Limit:
+    """Lets every thread inside compute with so many threads; when the last one leaves, the process has its own number.
+
+    The number belongs partly to the thread that sets it and partly to the process, so each one sets it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads, self._own = threads, torch.get_num_threads()
+        self._lock, self._inside = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            torch.set_num_threads(self._threads)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.set_num_threads(self._own)

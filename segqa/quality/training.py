@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
@@ -20,12 +21,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
 from segqa.agreement import mae, pearson
-from segqa.data.files import check_writable, write_whole
+from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.losses import overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork
 from segqa.quality.parallel import add_up, average_gradients, decided_by_first, local_device, place
-from segqa.quality.records import Record
+from segqa.quality.records import Record, digest_records
 from segqa.quality.sampling import Example, Mixture, Sampler
 from segqa.quality.starting import STARTS, start_backbone
 from segqa.quality.storage import load_network, save_network
@@ -139,6 +140,7 @@ class Trainer:
         if plan.bfloat16 and self.device.type == "cpu":
             _keep_depthwise_single(self.network)
         self.optimiser = torch.optim.AdamW(_groups(self.network, plan.weight_decay), lr=plan.learning_rate)
+        self._data = [digest_records(records), digest_records(validation)]
         self.sampler = Sampler(records, spec.profile, heads=spec.heads, mixture=mixture, seed=plan.seed)
         still = replace(mixture, turn=False, vary=False)
         self.validation = (
@@ -299,12 +301,15 @@ class Trainer:
             "checks_since_best": self.checks_since_best,
             "done": self.done,
             "curve": json.dumps(self.curve),
-            "plan": self._plan_text(),
+            "training": self.digest(),
         }
         write_whole(path, lambda file: torch.save(state, file))
 
-    def _plan_text(self) -> str:
-        return json.dumps([asdict(self.plan), asdict(self.mixture), self.spec.to_dict()], sort_keys=True)
+    def digest(self) -> str:
+        """Return a hash of all that decides what is learnt: data, plan without workers, masks shown, network."""
+        decisive = {name: value for name, value in asdict(self.plan).items() if name != "workers"}
+        text = json.dumps([decisive, asdict(self.mixture), self.spec.to_dict(), self._data], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def load_state(self, path: Path) -> None:
         """Go on where `save_state` was called."""
@@ -313,8 +318,8 @@ class Trainer:
         except Exception as error:  # torch raises what its zip reader and unpickler raise
             msg = f"{path}: not a whole training state; delete it and train anew without --resume"
             raise InputError(msg) from error
-        if state["plan"] != self._plan_text():
-            msg = f"{path}: is of a training with another plan or network; repeat its options, or delete it"
+        if state.get("training") != self.digest():
+            msg = f"{path}: is of a training with other data, another plan or network; repeat its call, or delete it"
             raise InputError(msg)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -352,56 +357,3 @@ def _groups(network: QualityNetwork, weight_decay: float) -> list[dict[str, Any]
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def train_to_file(
-    trainer: Trainer,
-    out: Path,
-    *,
-    recipe: str,
-    counts: dict[str, int],
-    licence: str = "not stated",
-    resume: bool = False,
-    stop_after: int | None = None,
-) -> Iterator[Progress]:
-    """Train, keep the state beside the weights, write weights and graph at the end; yield the progress.
-
-    Args:
-        trainer: With its data.
-        out: The weights file; the state is `NAME.state` beside it and is removed at the end of the plan.
-        recipe: Name, for the card.
-        counts: Records by data set, for the card.
-        licence: Of the weights, for the card.
-        resume: Go on from the state, if there is one.
-        stop_after: End after so many examples, in the middle of the plan's schedule; the state stays, to go on from.
-
-    Raises:
-        InputError: The state is of another plan, or `out` cannot be written.
-    """
-    check_writable(out)
-    state = out.with_suffix(".state")
-    if resume and state.exists():
-        trainer.load_state(state)
-    last: dict[str, float] = {}
-    for progress in trainer.run(stop_after=stop_after):
-        if trainer.rank == 0:
-            trainer.save_state(state)
-        last = progress.validation or last
-        yield progress
-    if trainer.rank:
-        return
-    card = {
-        "licence": licence,
-        "recipe": recipe,
-        "plan": asdict(trainer.plan),
-        "mixture": asdict(trainer.mixture),
-        "examples": trainer.done,
-        "records": counts,
-        "validation": last,
-        "curve": trainer.curve,
-    }
-    trainer.save_weights(out, card)
-    batch, left = trainer.plan.batch_size, trainer.plan.examples - trainer.done
-    paused = stop_after is not None and stop_after - trainer.done < batch <= left
-    if not paused:
-        state.unlink(missing_ok=True)

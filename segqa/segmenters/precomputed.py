@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from segqa.data.boxes import case_key
 from segqa.data.files import list_some
 from segqa.data.formats import split_name
 from segqa.data.masks import read_mask
@@ -23,6 +24,7 @@ class PredictionFolder:
     """The predictions of one model, found by the stem of their file names."""
 
     name: str
+    folder: Path
     files: Mapping[str, Path]
     """Mask file by case."""
 
@@ -73,9 +75,9 @@ def open_predictions(spec: str) -> PredictionFolder:
         raise InputError(msg)
     files: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
-        stem, ending = split_name(path.name)
-        if not ending or path.name.startswith("."):
+        if not split_name(path.name)[1] or path.name.startswith("."):
             continue
+        stem = case_key(path.name)
         if stem in files:
             msg = f"{folder}: {files[stem].name} and {path.name} are both the prediction of {stem}; keep one"
             raise InputError(msg)
@@ -83,4 +85,4 @@ def open_predictions(spec: str) -> PredictionFolder:
     if not files:
         msg = f"{folder}: no masks in it; give the folder that holds one mask a case"
         raise InputError(msg)
-    return PredictionFolder(name, files)
+    return PredictionFolder(name, root, files)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,11 @@ import polars as pl
 import pytest
 import typer
 from PIL import Image
-from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from segqa.commands import prepare as command
 from segqa.data.boxes import Box
+from segqa.data.files import write_whole
 from segqa.errors import SegqaError
 from segqa.metrics import dice
 from segqa.quality import records
@@ -62,7 +63,6 @@ def call():
     app.command()(command.prepare)
 
     def invoke(*arguments):
-        # `--device auto` would import torch to look for a GPU.
         outcome = CliRunner().invoke(app, ["--device", "cpu", *(str(argument) for argument in arguments)])
         if outcome.exception is not None and not isinstance(outcome.exception, (SystemExit, SegqaError)):
             raise outcome.exception
@@ -152,7 +152,7 @@ def test_references_without_any_object_are_warned_of(data, filler, call, tmp_pat
 
 def test_a_run_that_broke_in_the_middle_ends_with_the_same_bytes(data, filler, call, tmp_path, monkeypatch):
     monkeypatch.setattr("segqa.quality.preparation.prepare_shards.__kwdefaults__", {
-        "cases_per_shard": 2, "origin": None, "on_error": "stop",
+        "cases_per_shard": 2, "origin": None, "inputs": None, "on_error": "stop",
     })  # fmt: skip
     call(data, "--out", tmp_path / "whole")
     filler.fail_at = filler.calls + 3
@@ -190,6 +190,60 @@ def test_another_call_into_the_same_folder_is_refused(data, filler, call, tmp_pa
 
     assert isinstance(result.exception, SegqaError)
     assert "choose another --out" in str(result.exception)
+
+
+def test_predictions_of_another_folder_are_refused(data, call, tmp_path):
+    shutil.copytree(data / "masks", tmp_path / "better")
+    arguments = (data, "--out", tmp_path / "out", "--segmenter", "none", "--predictions")
+    call(*arguments, f"unet={data / 'masks'}")
+
+    result = call(*arguments, f"unet={tmp_path / 'better'}")
+
+    assert isinstance(result.exception, SegqaError)
+    assert "choose another --out" in str(result.exception)
+
+
+def test_slices_along_another_axis_are_refused(call, tmp_path):
+    labels = np.zeros((32, 32, 32), np.uint8)
+    labels[4:28, 4:28, 4:28] = 1
+    for name in ("scan", "truth"):
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    arguments = (tmp_path / "scan.nii.gz", tmp_path / "truth.nii.gz", "--out", tmp_path / "out", "--segmenter", "none")
+    call(*arguments, "--axis", 2)
+
+    result = call(*arguments, "--axis", 0)
+
+    assert isinstance(result.exception, SegqaError)
+    assert "choose another --out" in str(result.exception)
+
+
+@pytest.mark.parametrize("kind", ["images", "masks", "predictions"])
+def test_a_case_whose_files_changed_is_prepared_anew_and_no_other(data, filler, call, tmp_path, kind):
+    shutil.copytree(data / "masks", data / "predictions")
+    arguments = (data, "--predictions", f"unet={data / 'predictions'}", "--out")
+    call(*arguments, tmp_path / "out")
+    filler.calls = 0
+    Image.fromarray(draw(64, (3, 3, 50, 50)) * (100 if kind == "images" else 1)).save(data / kind / "patient1_s04.png")
+
+    result = call(*arguments, tmp_path / "out")
+
+    assert result.exit_code == 0
+    assert filler.calls == 1
+    call(*arguments, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_an_object_of_coco_that_changed_is_prepared_anew(data, call, tmp_path):
+    about = {"images": [{"id": 1, "file_name": "patient0_s00.png", "height": 64, "width": 64}], "categories": []}
+    for x0 in (10, 20):
+        outline = [[x0, 10, 50, 10, 50, 50, x0, 50]]
+        annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": outline}
+        (tmp_path / "instances.json").write_text(json.dumps(about | {"annotations": [annotation]}))
+        os.utime(tmp_path / "instances.json", (x0, x0))
+        arguments = (data / "images", tmp_path / "instances.json", "--allow-missing", "--segmenter", "none")
+        call(*arguments, "--out", tmp_path / "out")
+
+        assert pl.read_csv(tmp_path / "out" / "records.csv")["x0"].min() == x0
 
 
 def test_a_test_set_is_prepared_with_a_warning(data, filler, call, tmp_path):
@@ -316,20 +370,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(data, filler, call, 
     call(data, "--out", tmp_path / "whole")
     n_written = []
 
-    def save(tensors, path, metadata):
-        if len(n_written) == 2:
-            raise OSError(28, "No space left on device")
-        n_written.append(path)
-        save_file(tensors, path, metadata=metadata)
+    def write(path, dump):
+        def dump_or_fail(file):
+            if len(n_written) == 2:
+                raise OSError(28, "No space left on device")
+            n_written.append(path)
+            dump(file)
+
+        write_whole(path, dump_or_fail)
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "save_file", save)
+        patch.setattr(records, "write_whole", write)
         result = call(data, "--out", tmp_path / "out")
     filler.calls = 0
     call(data, "--out", tmp_path / "out")
 
     assert "No space left" in str(result.exception)
-    assert "what is finished is kept" in str(result.exception)
     assert filler.calls == 2
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -369,6 +425,22 @@ def test_a_damaged_image_ends_the_run_or_becomes_a_row(data, filler, call, tmp_p
     assert "patient1_s04" in set(pl.read_csv(tmp_path / "out" / "records.csv")["case"])
 
 
+def test_a_damaged_image_that_was_mended_is_prepared_and_no_other(data, filler, call, tmp_path):
+    damaged = data / "images" / "patient1_s03.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"not an image")
+    call(data, "--out", tmp_path / "out", "--on-error", "skip")
+    filler.calls = 0
+    damaged.write_bytes(whole)
+
+    result = call(data, "--out", tmp_path / "out", "--on-error", "skip")
+
+    assert result.exit_code == 0
+    assert filler.calls == 1
+    call(data, "--out", tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_a_checkpoint_that_is_missing_or_holds_code_is_one_line(data, call, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("segment_anything")
@@ -379,6 +451,17 @@ def test_a_checkpoint_that_is_missing_or_holds_code_is_one_line(data, call, tmp_
 
     assert "absent.pth" in str(missing.exception)
     assert "code.pth" in str(unsafe.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(data, filler, call, tmp_path, device):
+    pytest.importorskip("torch")
+
+    result = call(data, "--out", tmp_path / "out", "--device", device)
+
+    assert isinstance(result.exception, SegqaError)
+    assert f"--device {device}: not available here" in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
@@ -448,7 +531,7 @@ def test_what_a_kill_left_half_written_is_cleared_away(data, filler, call, tmp_p
     call(data, "--out", tmp_path / "whole")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".records.csv.4242.part").write_text("half a row")
-    (tmp_path / "out" / "shard-00000.safetensors.part").write_text("half a shard")
+    (tmp_path / "out" / ".shard-00000.safetensors.4242.part").write_text("half a shard")
 
     call(data, "--out", tmp_path / "out")
 

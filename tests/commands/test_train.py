@@ -27,6 +27,20 @@ def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     assert run("score", *paths, "--weights", out, "--device", "cpu").exit_code == 0
 
 
+def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+    out = tmp_path / "mine.safetensors"
+    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+    call = ("train", prepared, "--out", out, "--examples", 8, *options)
+    run(*call)
+    written = out.stat().st_mtime_ns
+    result = run(*call, "--resume")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"{out}: this training is finished already" in result.stderr
+    assert out.stat().st_mtime_ns == written
+    assert "8/8 examples" in run(*call).stderr
+
+
 @pytest.mark.parametrize(
     ("precision", "native", "said"),
     [("auto", True, "True"), ("auto", False, "False"), ("bf16", False, "True"), ("fp32", True, "False")],

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -45,6 +46,13 @@ def test_writing_what_was_read_gives_the_same_bytes(tmp_path):
     write_shard(second, read_shard(first))
     assert first.read_bytes() == second.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+def test_a_shard_is_put_on_the_disk_by_a_file_that_is_open_for_writing(tmp_path, monkeypatch):
+    fcntl, modes = pytest.importorskip("fcntl"), []
+    monkeypatch.setattr("os.fsync", lambda number: modes.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
+    write_shard(tmp_path / "shard", [make_record()])
+    assert modes == [os.O_WRONLY]  # Windows refuses another
 
 
 def test_a_shard_without_records_can_be_read(tmp_path):
@@ -124,6 +132,14 @@ def test_a_folder_without_shards_and_a_library_without_training_are_refused(tmp_
     write_shard(tmp_path / "shard-0.safetensors", [make_record()])
     with pytest.raises(InputError, match="every record went to validation"):
         read_library([tmp_path], leave_out=["d"])
+
+
+def test_an_unfinished_preparation_is_refused_and_nothing_counts_twice(tmp_path):
+    (tmp_path / "set" / "unfinished").mkdir(parents=True)
+    for name in ("shard-00000.safetensors", "unfinished/shard-00000-000.safetensors"):
+        write_shard(tmp_path / "set" / name, [make_record()])
+    with pytest.raises(InputError, match=r"set: its preparation is not finished; run `segqa prepare` again"):
+        read_library([tmp_path], validation_share=0)
 
 
 def test_the_share_of_a_group_depends_on_its_name_only_and_spreads_evenly():

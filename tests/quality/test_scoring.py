@@ -1,5 +1,6 @@
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ from segqa.data.boxes import Box, read_boxes
 from segqa.data.cases import find_cases
 from segqa.data.masks import write_mask
 from segqa.errors import InputError
+from segqa.output.tables import write_table
 from segqa.phantoms import MODELS, write_demo
+from segqa.quality.calibration import Calibration
 from segqa.quality.checkpoints import CheckpointInfo
+from segqa.quality.intervals import Interval
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, Reading, _map_in_order, score_case, score_cases, score_mask
 from segqa.schema import SCORE_COLUMNS
+from segqa.scores import to_table
 
 
 class MeanOfMask:
@@ -32,6 +37,19 @@ class MeanOfMask:
         scores = np.where(scores > self.nan_above, np.nan, scores)
         both = np.stack([scores, np.full(len(inputs), 0.25)], axis=1).astype(np.float32)
         return both[:, : self.n_heads], np.zeros((len(inputs), 1), np.float32)
+
+
+class Fixed:
+    """A runner that always says the same."""
+
+    name = "fixed"
+
+    def __init__(self, said):
+        self.said = said
+
+    def run(self, inputs):
+        scores = np.tile(np.array(self.said, np.float32), (len(inputs), 1))
+        return scores, np.zeros((len(inputs), 1), np.float32)
 
 
 def make_evaluator(path, *, heads=("dice",), **options):
@@ -167,6 +185,39 @@ def test_a_score_that_is_not_finite_leaves_the_others_alone(tmp_path):
     assert broken[1] == healthy[1]
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"), [((1.02, 1.5), (1.0, 1.0)), ((-0.3, -0.1), (0.0, 0.0)), ((0.4, -0.1), (0.4, 0.0))]
+)
+def test_scores_of_a_network_without_bounds_are_clipped_with_a_remark(tmp_path, said, kept):
+    mask = np.zeros((60, 60), np.int32)
+    mask[10:30, 10:30] = 1
+    image = np.random.default_rng(0).integers(0, 256, size=(60, 60), dtype=np.uint8)
+    cases, evaluator = one_case(tmp_path, image, mask), make_evaluator(tmp_path, heads=("dice", "hd95"))
+    calibration = Calibration(dict.fromkeys(evaluator.heads, Interval(0.9, 0.3, 0.0, 20, 400)), None, {})
+    evaluator = replace(evaluator, runner=Fixed(said), calibration=calibration)
+    (row,) = rows_of(cases, evaluator)
+    assert (row["status"], row["reason"]) == ("warning", "score-clipped")
+    side = view_of(mask == 1, None, evaluator.profile).width
+    assert (row["predicted_dice"], row["predicted_hd95_px"]) == pytest.approx((kept[0], kept[1] * np.hypot(side, side)))
+    assert 0 <= row["lower"] <= row["predicted_dice"] <= row["upper"] <= 1
+    assert 0 <= row["lower_hd95_px"] <= row["predicted_hd95_px"] <= row["upper_hd95_px"]
+    assert score_mask(np.stack([image] * 3, axis=2), mask == 1, evaluator) == pytest.approx(kept[0])
+
+
+def test_a_table_of_a_network_without_bounds_can_be_flagged(run, demo, tmp_path):
+    evaluator = replace(make_evaluator(tmp_path), runner=Fixed((1.02,)))
+    write_table(to_table(score_cases(demo_cases(demo), evaluator)), tmp_path / "scores.csv")
+    assert run("flag", tmp_path / "scores.csv").exit_code == 0
+
+
+def test_an_infinite_score_is_an_error_and_not_clipped(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[10:30, 10:30] = 1
+    evaluator = replace(make_evaluator(tmp_path), runner=Fixed((np.inf,)))
+    (row,) = rows_of(one_case(tmp_path, np.eye(60, dtype=np.uint8), mask), evaluator)
+    assert (row["status"], row["reason"]) == ("error", "the network gave no finite score")
+
+
 def test_the_second_head_is_a_distance_in_pixels_of_the_image(tmp_path):
     mask = np.zeros((60, 60), np.int32)
     mask[10:30, 10:30] = 1
@@ -183,6 +234,17 @@ def test_a_crowded_case_is_judged_in_bounded_batches(tmp_path):
     evaluator = make_evaluator(tmp_path)
     assert len(rows_of(one_case(tmp_path, np.zeros((100, 200), np.uint8), mask), evaluator)) == 40
     assert evaluator.runner.sizes == [INPUTS_AT_ONCE, INPUTS_AT_ONCE, 40 - 2 * INPUTS_AT_ONCE]
+
+
+def test_a_crowded_picture_is_compared_with_its_first_pixel_once(tmp_path, monkeypatch):
+    mask = np.zeros((100, 200), np.int32)
+    for n in range(40):
+        mask[10 * (n // 10) : 10 * (n // 10) + 5, 20 * (n % 10) : 20 * (n % 10) + 9] = n + 1
+    cases, seen = one_case(tmp_path, np.zeros((100, 200), np.uint8), mask), []
+    monkeypatch.setattr("segqa.quality.scoring._is_constant", lambda image: not seen.append(image.shape))
+    rows = rows_of(cases, make_evaluator(tmp_path))
+    assert seen == [(100, 200, 3)]
+    assert {row["reason"] for row in rows} == {"constant-image"}
 
 
 def test_the_masks_of_a_crowded_case_are_not_kept(tmp_path):

@@ -14,17 +14,14 @@ from segqa.data.boxes import Box  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
 from segqa.phantoms import make_phantom, spoil  # noqa: E402
 from segqa.quality.checkpoints import metadata, read_info  # noqa: E402
+from segqa.quality.finishing import is_finished, train_to_file  # noqa: E402
 from segqa.quality.losses import overlap_loss, ranking_loss  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork, overlaps  # noqa: E402
 from segqa.quality.preprocessing import Profile  # noqa: E402
 from segqa.quality.records import Candidate, Record, pack_masks  # noqa: E402
 from segqa.quality.sampling import Mixture  # noqa: E402
-from segqa.quality.training import (  # noqa: E402
-    Plan,
-    Trainer,
-    load_network,
-    train_to_file,
-)
+from segqa.quality.storage import load_network  # noqa: E402
+from segqa.quality.training import Plan, Trainer  # noqa: E402
 
 SPEC = NetworkSpec(Profile(size=32), backbone="test_efficientnet")
 PLAN = Plan(examples=64, batch_size=8, workers=0, bfloat16=False, learning_rate=3e-3)
@@ -92,7 +89,7 @@ def test_a_stopped_training_goes_on_exactly(records, tmp_path, workers):
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"seed": 3}, {"examples": 65}])
 def test_a_state_of_another_plan_is_refused(records, tmp_path, change):
     make_trainer(records).save_state(tmp_path / "run.state")
-    with pytest.raises(InputError, match=r"run\.state: is of a training with another plan"):
+    with pytest.raises(InputError, match=r"run\.state: is of a training with other data, another plan or network"):
         make_trainer(records, replace(PLAN, **change)).load_state(tmp_path / "run.state")
 
 
@@ -104,6 +101,39 @@ def test_a_state_of_another_network_or_mixture_is_refused(records, tmp_path):
     ):
         with pytest.raises(InputError, match="another plan or network"):
             other.load_state(tmp_path / "run.state")
+
+
+def test_a_state_of_other_data_is_refused(records, tmp_path):
+    state = tmp_path / "run.state"
+    Trainer(records[:4], records[4:], SPEC, PLAN, mixture=Mixture()).save_state(state)
+    other_mask = replace(records[0], candidates=(replace(records[0].candidates[0], source="medsam"),))
+    for training, validation in (
+        (records[:3], records[4:]),
+        (records[:4], records[5:]),
+        (records[1::-1] + records[2:4], records[4:]),
+        ([other_mask, *records[1:4]], records[4:]),
+    ):
+        with pytest.raises(InputError, match="other data, another plan or network"):
+            Trainer(training, validation, SPEC, PLAN, mixture=Mixture()).load_state(state)
+
+
+def test_a_training_goes_on_with_its_data_sets_in_another_order(records, tmp_path):
+    others = [replace(record, dataset="others") for record in records]
+    make_trainer([*records, *others]).save_state(tmp_path / "run.state")
+    make_trainer([*others, *records]).load_state(tmp_path / "run.state")
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_exactly_with_another_number_of_workers(records, tmp_path):
+    plan = replace(PLAN, examples=32)
+    whole, first = make_trainer(records, plan), make_trainer(records, plan)
+    list(whole.run())
+    list(first.run(stop_after=16))
+    first.save_state(tmp_path / "run.state")
+    second = make_trainer(records, replace(plan, workers=2))
+    second.load_state(tmp_path / "run.state")
+    list(second.run())
+    assert all(torch.equal(tensor, weights_of(second)[name]) for name, tensor in weights_of(whole).items())
 
 
 def test_the_same_seed_trains_the_same_network(records):
@@ -359,6 +389,23 @@ def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path
     assert not parted.with_suffix(".state").exists()
     expected = load_network(whole).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in load_network(parted).state_dict().items())
+
+
+def test_a_finished_training_is_not_resumed_and_its_weights_stay(records, tmp_path, monkeypatch):
+    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+    plan, out = replace(PLAN, examples=16), tmp_path / "mine.safetensors"
+    assert not is_finished(make_trainer(records, plan), out)
+    list(train_to_file(make_trainer(records, plan), out, recipe="segqa", counts={}, stop_after=8))
+    out.with_suffix(".state").unlink()
+    assert not is_finished(make_trainer(records, plan), out)  # of a pause whose state was lost
+    list(train_to_file(make_trainer(records, plan), out, recipe="segqa", counts={}))
+    written = out.stat().st_mtime_ns
+    again = make_trainer(records, replace(plan, workers=1))
+    assert is_finished(again, out)
+    assert list(train_to_file(again, out, recipe="segqa", counts={}, resume=True)) == []
+    assert out.stat().st_mtime_ns == written
+    assert not is_finished(make_trainer(records[:5], plan), out)
+    assert not is_finished(make_trainer(records, replace(plan, seed=1)), out)
 
 
 def test_initial_weights_are_taken_over(records, tiny_weights):

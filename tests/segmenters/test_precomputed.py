@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +31,13 @@ def test_a_prediction_is_found_by_its_stem_and_read_as_labels(folder):
 def test_cases_without_prediction_are_counted_and_named(folder):
     with pytest.raises(InputError, match="unet: 2 cases have no prediction: b, c"):
         open_predictions(f"unet={folder}").check_complete(["a", "b", "c"])
+
+
+def test_a_name_in_another_unicode_form_is_the_same_case(folder):
+    composed, parted = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    (folder / "a.png").rename(folder / f"{parted}.png")
+
+    open_predictions(f"unet={folder}").check_complete([composed])
 
 
 def test_another_size_than_the_image_is_refused(folder):

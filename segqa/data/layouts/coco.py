@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
         msg = f"{name}: {len(absent)} images are not in {images}: {some}; add them or use --allow-missing"
         raise InputError(msg)
     left_out += [LeftOut(case_key(file), "no such image") for file in absent.values()]
-    cases = [_case(images, one, annotations[key]) for key, one in pictures.items() if key not in absent]
+    found = [_case(images, one, annotations[key]) for key, one in pictures.items() if key not in absent]
+    cases = [replace(case, truth_files=(truth,)) for case in found]
     folder = images.resolve()
     own = folder.parent.name if folder.name.lower() == "images" else folder.name
     return Dataset(own, tuple(cases), labels, has_instances=True, left_out=tuple(left_out))

@@ -18,7 +18,7 @@ from segqa.data.files import list_some, show_name
 from segqa.data.images import read_image
 from segqa.data.intensities import NanPolicy
 from segqa.data.masks import read_mask
-from segqa.data.types import Image, LabelMap, Mask, PromptBox, Source
+from segqa.data.types import Case, Image, LabelMap, Mask, PromptBox, Source
 from segqa.errors import InputError
 
 TRUTH = "truth"
@@ -67,6 +67,8 @@ class LabelledCase:
     read_truth: Callable[[], Truth]
     boxes: tuple[PromptBox, ...] = ()
     """Prompt boxes that the data set brings along."""
+    truth_files: tuple[Path, ...] = ()
+    """What `read_truth` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +149,14 @@ def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> 
         InputError: Files without partner (unless allowed), or unreadable volumes.
     """
     found = find_cases(images, {TRUTH: truth}, allow_missing=finding.allow_missing, axis=finding.axis)
-    cases = [
-        LabelledCase(case.name, group_of(case.name), case.image, partial(read_label_map, case.masks[TRUTH]))
-        for case in found
-    ]
+    cases = [_labelled(case, case.masks[TRUTH]) for case in found]
     left_out = tuple(LeftOut(one.case, f"without partner: {one}") for one in found.skipped)
     return Dataset(name, tuple(cases), left_out=left_out, empty_slices=found.empty_slices)
+
+
+def _labelled(case: Case, truth: Source) -> LabelledCase:
+    read = partial(read_label_map, truth)
+    return LabelledCase(case.name, group_of(case.name), case.image, read, truth_files=(truth.path,))
 
 
 def find_pairs(pairs: Iterable[Pair], finding: Finding, *, name: str) -> Dataset:

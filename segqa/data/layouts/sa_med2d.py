@@ -67,7 +67,8 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
 
 def _case(picture: Path, masks: Sequence[Path]) -> LabelledCase:
     _, dataset, case = picture.stem.split("--")[:3]
-    return LabelledCase(picture.stem, f"{dataset}--{case}", Source(picture), partial(_read_truth, tuple(masks)))
+    read = partial(_read_truth, tuple(masks))
+    return LabelledCase(picture.stem, f"{dataset}--{case}", Source(picture), read, truth_files=tuple(masks))
 
 
 def _read_truth(masks: Sequence[Path]) -> Truth:
