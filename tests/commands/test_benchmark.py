@@ -56,6 +56,13 @@ def test_with_truth_the_agreement_is_shown(run, tables):
         assert text in result.stdout
 
 
+def test_truth_of_other_cases_is_refused(run, tables):
+    tables[0].write_text(tables[0].read_text().replace("\nc", "\ncase"))
+    result = run("benchmark", tables[0], "--truth", tables[1])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no score has a true value: the scores begin with (case0, 1, 1, good), the truth with (c0," in result.stderr
+
+
 def test_figures_are_written(run, tables, tmp_path):
     folder = tmp_path / "figures"
     result = run("benchmark", tables[0], "--truth", tables[1], "--plots", folder)
