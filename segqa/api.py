@@ -256,7 +256,8 @@ def benchmark(
         seed: Seed of the draws.
 
     Raises:
-        InputError: A table is empty or cannot be read, or scores and truth do not belong together.
+        InputError: A table is empty or cannot be read, a number is out of range, or scores and truth do not belong
+            together.
     """
     from segqa.decisions import agreement, benchmarking
 

@@ -61,7 +61,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         Tables of models and of their differences; a model without any score comes last, without a mean.
 
     Raises:
-        InputError: The table is empty, or the level is out of range.
+        InputError: The table is empty, or a number is out of range.
     """
     models = sorted(scores["model"].unique().to_list())
     scores = without_lost(scores)
@@ -71,6 +71,10 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     if not 0 < level < 1:
         msg = f"level {level:g} is outside of 0..1"
         raise InputError(msg)
+    for name, number, least in (("draws", n_draws, 1), ("seed", seed, 0)):
+        if number < least:
+            msg = f"{name} {number}: a number from {least} was expected"
+            raise InputError(msg)
     rng = np.random.default_rng(seed)
     values, wholes = _matrix(scores, models)
     groups, n_groups = _deal(wholes, rng)

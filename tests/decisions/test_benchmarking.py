@@ -198,3 +198,11 @@ def test_an_empty_table_is_refused():
 def test_a_level_outside_of_0_and_1_is_refused():
     with pytest.raises(InputError, match="level 95"):
         benchmark(scores(), level=95)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"), [({"n_draws": 0}, "draws 0: a number from 1"), ({"seed": -1}, "seed -1: a number from 0")]
+)
+def test_no_draws_and_a_negative_seed_are_refused(options, text):
+    with pytest.raises(InputError, match=text):
+        benchmark(scores(), **options)
