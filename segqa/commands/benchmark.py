@@ -53,6 +53,8 @@ def benchmark(
     frame = tables.read_scores(scores)
     joined = frame if truth is None else join_truth(frame, tables.read_truth(truth))
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
+    if remark := benchmarking.overlap_remark(found):
+        console.warn(remark)
     hand_over(found.models, output=output, file_format=file_format, schema="segqa.benchmark", title="Predicted scores")
     if file_format == "table":
         if found.differences.height:

@@ -71,6 +71,17 @@ def test_figures_are_written(run, tables, tmp_path):
     assert {path.name for path in folder.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "svg")}
 
 
+@pytest.mark.parametrize("file_format", ["table", "csv", "json"])
+def test_models_of_different_cases_are_warned_of(run, tables, file_format):
+    lines = tables[0].read_text().splitlines()
+    kept = [line for line in lines if "good" in line or "bad" not in line or line.startswith("c1,")]
+    tables[0].write_text("\n".join(kept) + "\n")
+    result = run("benchmark", tables[0], "--format", file_format)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: good and bad are placed by different objects: 40 and 1 are scored, 1 of ")
+    assert "different objects" not in result.stdout
+
+
 def test_the_seed_changes_the_draws_only(run, tables):
     first, again, other = (run("benchmark", tables[0], "--format", "csv", "--seed", seed).stdout for seed in (0, 0, 1))
     assert first == again != other
