@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from segqa.errors import InputError, SegqaError
+
 if TYPE_CHECKING:
     from segqa.api import benchmark, flag, rank, score
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "benchmark", "flag", "rank", "score"]
+__all__ = ["InputError", "SegqaError", "__version__", "benchmark", "flag", "rank", "score"]
 
 
 def __getattr__(name: str) -> Any:

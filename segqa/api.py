@@ -256,7 +256,8 @@ def benchmark(
         seed: Seed of the draws.
 
     Raises:
-        InputError: A table is empty or cannot be read, or scores and truth do not belong together.
+        InputError: A table is empty or cannot be read, a number is out of range, or scores and truth do not belong
+            together.
     """
     from segqa.decisions import agreement, benchmarking
 
@@ -296,4 +297,9 @@ def _scores(table: Table) -> pl.DataFrame:
 
 
 def _frame(table: Result | pl.DataFrame) -> pl.DataFrame:
-    return table.frame if isinstance(table, Result) else table
+    frame = table.frame if isinstance(table, Result) else table
+    if not isinstance(frame, pl.DataFrame):
+        kind = f"{type(frame).__module__}.{type(frame).__qualname__}".removeprefix("builtins.")
+        msg = f"{kind} where a table was expected: a result of segqa, a polars.DataFrame, or a path"
+        raise InputError(msg)
+    return frame

@@ -1,6 +1,12 @@
 """Errors that a user can cause, and the exit codes they end in."""
 
+from __future__ import annotations
+
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ExitCode(IntEnum):
@@ -35,3 +41,10 @@ class GateError(SegqaError):
     """A quality gate failed; the results themselves were computed and written."""
 
     exit_code = ExitCode.GATE
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of the choices; for the Python interface, whose calls nothing has checked yet."""
+    if value not in choices:
+        msg = f"{name} {value!r}: one of {', '.join(map(str, choices))} was expected"
+        raise InputError(msg)

@@ -13,6 +13,7 @@ import polars as pl
 
 from segqa.data.boxes import read_boxes
 from segqa.data.files import files_below
+from segqa.data.intensities import NanPolicy, window_limits
 from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, read_labelled
 from segqa.data.layouts.described import with_groups
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
@@ -25,7 +26,6 @@ from segqa.quality.records import read_rows, read_skipped
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions
 
 if TYPE_CHECKING:
-    from segqa.data.intensities import NanPolicy
     from segqa.segmenters.base import Segmenter
 
 RECORD_SCHEMA: dict[str, pl.DataType] = {
@@ -50,6 +50,10 @@ class Reading:
     window: tuple[float, float] | None = None
     nan: NanPolicy = "error"
     on_error: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            window_limits(self.window)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segqa.errors import InputError, MissingExtraError
+from segqa.errors import InputError, MissingExtraError, check_choice
 from segqa.quality.checkpoints import CALIBRATION, read_info
 
 RuntimeName = Literal["auto", "onnx", "torch"]
@@ -39,8 +39,10 @@ def load_runner(
 
     Raises:
         MissingExtraError: PyTorch is needed and not installed.
-        InputError: The weights and the graph do not belong together, or the device is not there or not the runtime's.
+        InputError: The weights and the graph do not belong together, the runtime is unknown, or the device is not there
+            or not the runtime's.
     """
+    check_choice("runtime", runtime, get_args(RuntimeName))
     graph = weights.with_suffix(".onnx")
     if runtime == "auto":
         wants_gpu = device not in ("auto", "cpu") or (device == "auto" and _has_gpu())

@@ -89,11 +89,15 @@ def plan_score(
         workers: Threads; 0 for one each core.
 
     Raises:
-        InputError: Files are missing or cannot be scored and errors stop the run; all of them in one line.
+        InputError: Files are missing or cannot be scored and errors stop the run; all of them in one line. Or an
+            option is out of range.
     """
     chosen = reading or Reading()
     skip = chosen.on_error == "skip"
     mask_paths = tuple(masks.values()) if isinstance(masks, Mapping) else (masks,)
+    if workers < 0:
+        msg = f"workers {workers}: a number of threads was expected, or 0 for one each core"
+        raise InputError(msg)
     paths = (images, *mask_paths, *(path for path in (boxes, calibration) if path is not None))
     for path in paths:
         if not path.exists():

@@ -27,6 +27,12 @@ def test_importing_segqa_imports_nothing_heavy():
     assert "'score'" in done.stdout
 
 
+def test_what_the_user_can_cause_is_caught_by_a_name_of_the_package():
+    with pytest.raises(segqa.InputError, match="no such file"):
+        segqa.flag("absent.csv")
+    assert issubclass(segqa.InputError, segqa.SegqaError)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'scoer'"):
         _ = segqa.scoer
@@ -89,6 +95,63 @@ def test_what_is_refused_of_a_file_is_refused_of_a_frame(tables):
         segqa.flag(pl.concat([frame, frame]))
     with pytest.raises(InputError, match=r"the truth: row 1, column true_dice: 9 is outside of 0..1"):
         segqa.rank(frame, truth=truth.with_columns(percent))
+
+
+def test_keys_that_were_read_as_numbers_find_their_truth(tables):
+    scores, truth = read_scores(tables[0]), pl.read_csv(tables[1])
+    expected = segqa.benchmark(tables[0], truth=tables[1], draws=100).agreement
+    for kind in (pl.Int64, pl.Float64):
+        as_numbers = truth.with_columns(pl.col("object", "label").cast(kind))
+        assert_frame_equal(segqa.benchmark(segqa.api.Scores(scores), truth=as_numbers, draws=100).agreement, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"use": "upper"}, "use 'upper': one of predicted, lower was expected"),
+        ({"per": "case"}, "per 'case': one of None, model, label was expected"),
+        ({"per": "model", "threshold": 0.5}, "per model is for a percentile"),
+    ],
+)
+def test_a_rule_that_there_is_not_is_refused(tables, options, text):
+    with pytest.raises(InputError, match=text):
+        segqa.flag(tables[0], **options)
+
+
+def test_what_is_no_table_is_named(tables):
+    with pytest.raises(InputError, match=r"list where a table was expected: .* a polars\.DataFrame, or a path"):
+        segqa.flag(segqa.flag(tables[0]).to_dicts())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"runtime": "tensorrt"}, "runtime 'tensorrt': one of auto, onnx, torch was expected"),
+        ({"workers": -1}, "workers -1: a number of threads was expected"),
+    ],
+)
+def test_scoring_in_a_way_that_there_is_not_is_refused(tiny_weights, tmp_path, options, text):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=1)
+    with pytest.raises(InputError, match=text):
+        segqa.score(tmp_path / "images", tmp_path / "masks", weights=tiny_weights, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"objects": "boxes"}, "objects 'boxes': one of labels, components was expected"),
+        ({"nan": "mean"}, "nan 'mean': one of error, zero was expected"),
+        ({"on_error": "ignore"}, "on_error 'ignore': one of stop, skip was expected"),
+        ({"window": (40, 0)}, "window 40 0: a centre and a width above 0"),
+    ],
+)
+def test_a_reading_that_there_is_not_is_refused(options, text):
+    from segqa.quality.scoring import Reading
+
+    with pytest.raises(InputError, match=text):
+        Reading(**options)
 
 
 def test_a_result_hands_over_its_rows(tables, tmp_path):

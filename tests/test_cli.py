@@ -211,3 +211,20 @@ def test_the_module_and_the_script_are_the_same_program():
     done = shell("segqa --version")
     assert done.stdout == f"segqa {__version__}\n"
     assert callable(cli.main)
+
+
+def with_seed(group=COMMANDS, before=()):
+    """Return the words of every command that has a seed."""
+    found = []
+    for name, command in group.items():
+        words = (*before, name)
+        found += with_seed(command.commands, words) if hasattr(command, "commands") else []
+        found += [words] if any(parameter.name == "seed" for parameter in command.params) else []
+    return found
+
+
+@pytest.mark.parametrize("words", with_seed(), ids=" ".join)
+def test_a_negative_seed_is_refused(run, words):
+    result = run(*words, "--seed", -1)
+    assert result.exit_code == 2
+    assert "Invalid value for '--seed'" in result.stderr

@@ -31,6 +31,10 @@ def invoke(tmp_path, monkeypatch):
     ) -> None:
         typer.echo(f"{scores} {percentile} {window} {allow_missing} {file_format}")
 
+    @app.command()
+    def rank(tables: list[str], masks: Annotated[list[str] | None, typer.Option()] = None) -> None:
+        typer.echo(f"{tables} {masks}")
+
     @inner.command("list")
     def show(kind: str = "all") -> None:
         typer.echo(kind)
@@ -97,6 +101,11 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file(i
 
 def test_a_command_of_a_group_has_a_section_in_the_groups(invoke):
     assert invoke("weights", "list", toml='[weights.list]\nkind = "ours"\n').output == "ours\n"
+
+
+@pytest.mark.parametrize("value", ['"a/b"', '["a/b"]'])
+def test_a_lone_text_is_the_list_of_it_where_several_are_taken(invoke, value):
+    assert invoke("rank", toml=f"[rank]\ntables = {value}\nmasks = {value}\n").output == "['a/b'] ['a/b']\n"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +177,14 @@ def test_of_rules_that_exclude_each_other_the_one_closest_to_the_call_wins(run, 
     assert flagged(run("flag", "--format", "json")) == 2
     assert flagged(run("flag", "--format", "json", "--threshold", 0.25)) == 3
     assert flagged(run("flag", "--format", "json", "--percentile", 40)) == 4
+
+
+def test_a_default_that_only_the_other_rule_has_a_use_for_is_passed_over(run, graded):
+    (graded / "segqa.toml").write_text('[flag]\nper = "model"\n')
+    assert flagged(run("flag", "scores.csv", "--format", "json", "--threshold", 0.25)) == 3
+    result = run("flag", "scores.csv", "--threshold", 0.25, "--per", "model")
+    assert result.exit_code == 2
+    assert "leave out one of them" in result.stderr
 
 
 def test_two_rules_in_one_place_are_still_refused(run, graded):

@@ -31,7 +31,7 @@ def benchmark(
     plots: Annotated[Path | None, typer.Option(help="Write figures (PNG and SVG) there.")] = None,
     level: Annotated[float, typer.Option(help="Level of each interval, 0..1.")] = 0.95,
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of whole images and volumes.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:
@@ -53,6 +53,8 @@ def benchmark(
     frame = tables.read_scores(scores)
     joined = frame if truth is None else join_truth(frame, tables.read_truth(truth))
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
+    if remark := benchmarking.overlap_remark(found):
+        console.warn(remark)
     hand_over(found.models, output=output, file_format=file_format, schema="segqa.benchmark", title="Predicted scores")
     if file_format == "table":
         if found.differences.height:

@@ -24,7 +24,7 @@ def calibrate_weights(
     ] = None,
     level: Annotated[float, typer.Option(help="How often an interval shall hold the true score, 0..1.")] = 0.9,
     masks: Annotated[int, typer.Option(min=100, help="Masks to judge, and to look at for novelty.")] = 1200,
-    seed: Annotated[int, typer.Option(help="Of the masks that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the masks that are drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
     runtime: Annotated[
         Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")

@@ -17,7 +17,7 @@ from segqa.commands.results import (
     hand_over,
     spare_inputs,
 )
-from segqa.config import keep_closest
+from segqa.config import is_on_call, keep_closest
 from segqa.errors import InputError
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "why"]
@@ -70,6 +70,8 @@ def flag(
         msg = f"{scores}: has no row, so the gate has nothing to check; score some masks first"
         raise InputError(msg)
     rule = keep_closest(context, percentile=percentile, threshold=threshold)
+    if rule["threshold"] is not None and not is_on_call(context, "per"):
+        per = None  # a default for the percentile that this call does without
     flags = flagging.flag(frame, **rule, use=use, per=per)
     title = f"{flags.height} of {frame.height} objects to look at, worst first"
     hand_over(

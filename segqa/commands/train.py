@@ -44,7 +44,7 @@ def train(
         int, typer.Option(min=0, help="End after so many validations in a row without a better one; 0: never.")
     ] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the data allow it.")] = "not stated",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[

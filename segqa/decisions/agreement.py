@@ -41,20 +41,21 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     if truth.select(KEY_COLUMNS).hash_rows().n_unique() < truth.height:
         truth = truth.unique(KEY_COLUMNS, keep="first", maintain_order=True)
     kept = scores.drop(added, strict=False)
-    if kept.select(KEY_COLUMNS).equals(
-        truth.select(KEY_COLUMNS)
-    ):  # written in one order, as they mostly are: no search is needed
+    # Written in one order, as they mostly are: no search is needed.
+    is_aligned = kept.select(KEY_COLUMNS).equals(truth.select(KEY_COLUMNS))
+    if is_aligned:
         joined = kept.hstack(truth.select(added))
     else:
         joined = kept.join(truth.select(*KEY_COLUMNS, *added), on=list(KEY_COLUMNS), how="left", maintain_order="left")
-        unscored = truth.join(kept, on=list(KEY_COLUMNS), how="anti", maintain_order="left")
-        unscored = unscored.filter(pl.col("model").is_in(kept["model"].unique().implode()))
-        joined = pl.concat([joined, unscored.select(*KEY_COLUMNS, *added)], how="diagonal")
     if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():
         ours, theirs = (", ".join(frame.select(KEY_COLUMNS).head(1).rows()[0]) for frame in (scores, truth))
         msg = f"no score has a true value: the scores begin with ({ours}), the truth with ({theirs}); "
         raise InputError(msg + "case, object, label and model must be the same in both")
-    return joined
+    if is_aligned:
+        return joined
+    unscored = truth.join(kept, on=list(KEY_COLUMNS), how="anti", maintain_order="left")
+    unscored = unscored.filter(pl.col("model").is_in(kept["model"].unique().implode()))
+    return pl.concat([joined, unscored.select(*KEY_COLUMNS, *added)], how="diagonal")
 
 
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:

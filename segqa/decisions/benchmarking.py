@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 MAX_GROUPS = 2_000
 
+TIE = 1e-9
+"""Means that differ by less are equal: the order of a sum changes its last bits."""
+
+FEW = 0.5
+"""Two models are compared fairly when they share at least so much of the objects of the one that has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
@@ -37,8 +43,8 @@ class Benchmark:
     Attributes:
         models: One row per model, best first: `place`, `model`, `n` scored objects, `n_unscored`,
             `mean_predicted_dice` with its interval `mean_lower`, `mean_upper`, and `place_stability`: the share of
-            draws in which the model kept its place. The last three are null where the scored objects come from
-            fewer than two images or volumes.
+            draws in which the model kept its place, and no other had an equal mean. The last three are null where
+            the scored objects come from fewer than two images or volumes.
         differences: One row per pair of models: `better` and `other` on the `n` objects scored for both, the mean
             paired `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0. The last
             three are null where the `n` objects come from fewer than two images or volumes.
@@ -61,7 +67,7 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         Tables of models and of their differences; a model without any score comes last, without a mean.
 
     Raises:
-        InputError: The table is empty, or the level is out of range.
+        InputError: The table is empty, or a number is out of range.
     """
     models = sorted(scores["model"].unique().to_list())
     scores = without_lost(scores)
@@ -71,6 +77,10 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     if not 0 < level < 1:
         msg = f"level {level:g} is outside of 0..1"
         raise InputError(msg)
+    for name, number, least in (("draws", n_draws, 1), ("seed", seed, 0)):
+        if number < least:
+            msg = f"{name} {number}: a number from {least} was expected"
+            raise InputError(msg)
     rng = np.random.default_rng(seed)
     values, wholes = _matrix(scores, models)
     groups, n_groups = _deal(wholes, rng)
@@ -85,6 +95,24 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
         for first, second in combinations(order, 2)
     ]
     return Benchmark(table, pl.DataFrame(pairs, schema=_DIFFERENCES))
+
+
+def overlap_remark(found: Benchmark) -> str | None:
+    """Return a remark on the pair of models with the fewest objects in common, when these are few for either.
+
+    Models without any score are left out: they have no mean, and are placed against none.
+    """
+    n_scored = {model: n for model, n in found.models.select("model", "n").iter_rows() if n}
+    pairs = [
+        (n / max(n_scored[better], n_scored[other]), n, better, other)
+        for better, other, n in found.differences.select("better", "other", "n").iter_rows()
+        if better in n_scored and other in n_scored
+    ]
+    share, n, better, other = min(pairs, default=(1.0, 0, "", ""))
+    if share >= FEW:
+        return None
+    numbers = f"{n_scored[better]} and {n_scored[other]} are scored, {n} of them for both"
+    return f"{better} and {other} are placed by different objects: {numbers}; score the same cases for both"
 
 
 _DIFFERENCES = {
@@ -138,8 +166,7 @@ def _model_table(
     order: NDArray[np.int64],
     tail: float,
 ) -> pl.DataFrame:
-    ranked = np.argsort(-np.nan_to_num(draws[:, order], nan=-1.0), axis=1, kind="stable")
-    stability = (ranked == np.arange(len(models))).mean(axis=0)
+    stability = _stability(draws[:, order])
     scored = (~np.isnan(values)).sum(axis=0)
     rows = []
     for place, model in enumerate(order):
@@ -158,6 +185,19 @@ def _model_table(
         )
     types = dict.fromkeys(("mean_predicted_dice", "mean_lower", "mean_upper", "place_stability"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=types)
+
+
+def _stability(draws: Floats) -> Floats:
+    """Return the share of draws in which each column stands at its place, the best first: `(columns,)`.
+
+    It stands there when as many others are better as stand before it, and no other is equal.
+    """
+    shares = np.zeros(draws.shape[1])
+    for place, mean in enumerate(draws.T):
+        ahead = draws - mean[:, None]  # nan, where either has no mean, is neither better nor equal
+        better, reached = (ahead > TIE).sum(axis=1), (ahead >= -TIE).sum(axis=1)
+        shares[place] = ((better == place) & (reached == place + 1)).mean()
+    return shares
 
 
 def _difference(

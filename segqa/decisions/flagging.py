@@ -9,11 +9,11 @@ is below it, not what equals it. An empty table has no flags.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
-from segqa.errors import InputError
+from segqa.errors import InputError, check_choice
 from segqa.schema import KEY_COLUMNS
 
 DEFAULT_PERCENTILE = 5.0
@@ -38,15 +38,15 @@ def flag(
         threshold: Flag scores below this instead, 0..1.
         use: Compare the predicted Dice, or the lower bound of its interval (the predicted Dice where a row has
             none).
-        per: Take the percentile within each model or each label.
+        per: Take the percentile within each model or each label; not with a threshold.
 
     Returns:
         The flagged rows: those without a score first, then by increasing score.
 
     Raises:
-        InputError: Both rules are given, a number is out of range, or no row has a lower bound to use.
+        InputError: Both rules are given, an argument is none of its values, or no row has a lower bound to use.
     """
-    _check(scores, percentile, threshold, use)
+    _check(scores, percentile, threshold, use, per)
     value = pl.coalesce("lower", "predicted_dice") if use == "lower" else pl.col("predicted_dice")
     frame = scores.with_columns(value.fill_nan(None).alias("_value"))
     if threshold is not None:
@@ -76,9 +76,14 @@ def _unscored() -> pl.Expr:
     return pl.format("not scored: {}", pl.col("reason").fill_null("no score in the table"))
 
 
-def _check(scores: pl.DataFrame, percentile: float | None, threshold: float | None, use: Use) -> None:
+def _check(scores: pl.DataFrame, percentile: float | None, threshold: float | None, use: Use, per: Per | None) -> None:
+    check_choice("use", use, get_args(Use))
+    check_choice("per", per, (None, *get_args(Per)))
     if percentile is not None and threshold is not None:
         msg = "percentile and threshold are two rules; give one of them"
+        raise InputError(msg)
+    if per is not None and threshold is not None:
+        msg = f"per {per} is for a percentile, a threshold is one for all; leave out one of them"
         raise InputError(msg)
     for name, value, top in (("percentile", percentile, 100), ("threshold", threshold, 1)):
         if value is not None and not (math.isfinite(value) and 0 <= value <= top):

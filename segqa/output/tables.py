@@ -28,6 +28,9 @@ FORMATS = ("csv", "json", "jsonl", "parquet")
 TOLERANCE = 1e-6
 """So far beyond 0..1 a Dice may be by rounding."""
 
+NUMBERED = ("object", "label")
+"""Columns of names that are mostly numbers."""
+
 _KNOWN_TYPES = TRUTH_SCHEMA | SCORE_SCHEMA
 
 
@@ -215,8 +218,14 @@ def _load(path: Path) -> pl.DataFrame:
 
 
 def _load_csv(path: Path) -> pl.DataFrame:
+    header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
+    if len(header) == 1 and ";" in header[0]:
+        msg = f"{path.name}: its columns are separated by semicolons; save it with commas, and numbers with points"
+        raise InputError(msg)
+    if any(name != name.strip() for name in header):  # a blank after each comma belongs to no name and no number
+        text = pl.read_csv(path, infer_schema=False)
+        return text.select(pl.all().str.strip_chars().replace("", None).name.map(str.strip))
     try:
-        header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
         types = {name: dtype for name, dtype in _KNOWN_TYPES.items() if name in header}
         return pl.read_csv(path, infer_schema=False, schema_overrides=types)
     except PolarsError:  # as text it can be read, and the cell that does not fit be named
@@ -240,14 +249,29 @@ def _load_json(path: Path) -> pl.DataFrame:
 
 def _typed(column: pl.Series, dtype: pl.DataType, source: str) -> pl.Series:
     """Return the column in its type, `nan` as null; a cell that does not fit is an error with its row."""
-    cast = column.cast(dtype, strict=False)
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    if column.name in NUMBERED:
+        column = _without_fractions(column)
+    if dtype.is_integer():
+        numbers = column.cast(pl.Float64, strict=False)
+        cast = numbers.set(numbers != numbers.round(), None).cast(dtype, strict=False)
+    else:
+        cast = column.cast(dtype, strict=False)
     bad = cast.is_null() & column.is_not_null()
     if dtype.is_float():
         bad = bad | cast.is_infinite().fill_null(False)
         cast = cast.fill_nan(None)
     row = bad.arg_max() if bad.any() else None
     if row is not None:
-        wanted = "a number" if dtype.is_numeric() else "text"
+        wanted = "a whole number" if dtype.is_integer() else "a number" if dtype.is_numeric() else "text"
         msg = f"{source}: row {row + 1}, column {column.name}: {column[row]!r} where {wanted} was expected"
         raise InputError(msg)
     return cast
+
+
+def _without_fractions(column: pl.Series) -> pl.Series:
+    """Return text, `1.0` as `1` when all of it is such: pandas writes numbers so that stand beside an empty cell."""
+    text = column.cast(pl.String, strict=False)
+    is_whole = text.filter(text != "").str.contains(r"^-?\d+\.0$").all()
+    return text.str.strip_suffix(".0") if is_whole else text

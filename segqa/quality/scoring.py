@@ -8,16 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
 from segqa.data.cases import LoadedCase, read_case
+from segqa.data.intensities import NanPolicy, window_limits
 from segqa.data.objects import Splitting, find_objects, object_remarks
 from segqa.data.types import Case, Image, ObjectMask
-from segqa.errors import InputError
+from segqa.errors import InputError, check_choice
 from segqa.quality.calibration import Calibration, read_calibration
 from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.novelty import NOVEL
@@ -82,8 +83,15 @@ class Reading:
     labels: tuple[int, ...] | None = None
     objects: Splitting = "labels"
     window: tuple[float, float] | None = None
-    nan: Literal["error", "zero"] = "error"
+    nan: NanPolicy = "error"
     on_error: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        check_choice("objects", self.objects, get_args(Splitting))
+        check_choice("nan", self.nan, get_args(NanPolicy))
+        check_choice("on_error", self.on_error, ("stop", "skip"))
+        if self.window is not None:
+            window_limits(self.window)
 
 
 def score_cases(

@@ -56,12 +56,30 @@ def test_with_truth_the_agreement_is_shown(run, tables):
         assert text in result.stdout
 
 
+def test_truth_of_other_cases_is_refused(run, tables):
+    tables[0].write_text(tables[0].read_text().replace("\nc", "\ncase"))
+    result = run("benchmark", tables[0], "--truth", tables[1])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no score has a true value: the scores begin with (case0, 1, 1, good), the truth with (c0," in result.stderr
+
+
 def test_figures_are_written(run, tables, tmp_path):
     folder = tmp_path / "figures"
     result = run("benchmark", tables[0], "--truth", tables[1], "--plots", folder)
     assert result.exit_code == 0, result.stderr
     names = {"histogram", "scatter", "risk_coverage", "reliability"}
     assert {path.name for path in folder.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "svg")}
+
+
+@pytest.mark.parametrize("file_format", ["table", "csv", "json"])
+def test_models_of_different_cases_are_warned_of(run, tables, file_format):
+    lines = tables[0].read_text().splitlines()
+    kept = [line for line in lines if "good" in line or "bad" not in line or line.startswith("c1,")]
+    tables[0].write_text("\n".join(kept) + "\n")
+    result = run("benchmark", tables[0], "--format", file_format)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: good and bad are placed by different objects: 40 and 1 are scored, 1 of ")
+    assert "different objects" not in result.stdout
 
 
 def test_the_seed_changes_the_draws_only(run, tables):

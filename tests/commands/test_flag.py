@@ -83,6 +83,7 @@ def test_a_passed_gate_exits_zero(run, scores):
         ["--output", "flags.xlsx"],
         ["--fail-share", 3],
         ["--per", "case"],
+        ["--per", "model", "--threshold", 0.5],
     ],
 )
 def test_a_bad_call_exits_two_and_writes_nothing(run, scores, arguments):

@@ -349,6 +349,12 @@ def test_two_sources_of_one_name_are_refused(data, filler, call, tmp_path, name)
     assert f"{name}: two sources of this name" in str(result.exception)
 
 
+def test_a_window_without_width_is_refused_before_a_dry_run(data, call, tmp_path):
+    result = call(data, "--out", tmp_path / "out", "--segmenter", "none", "--window", 40, 0, "--dry-run")
+    assert isinstance(result.exception, SegqaError)
+    assert "a width above 0" in str(result.exception)
+
+
 def test_a_dry_run_names_all_sources_and_refuses_an_unknown_one(data, call, tmp_path):
     known = call(data, "--out", tmp_path / "out", "--segmenter", "none", "--corruptions", 1, "--dry-run")
     unknown = call(data, "--out", tmp_path / "out", "--segmenter", "yolo", "--dry-run")

@@ -164,6 +164,11 @@ def test_the_default_file_is_replaced_and_the_same_again(score, demo, tmp_path):
     assert contents[0] == contents[1]
 
 
+def test_a_window_without_width_is_refused_before_a_dry_run(score, demo, tmp_path):
+    result = score("demo/images", "demo/masks", "--window", 40, 0, "--dry-run")
+    assert_refused(result, tmp_path, "window 40", "a width above 0")
+
+
 def test_a_dry_run_says_what_would_be_scored_and_writes_nothing(score, demo, tmp_path):
     result = score("demo/images", "demo/masks", "--dry-run")
     assert result.exit_code == 0

@@ -74,6 +74,12 @@ def test_truth_of_other_masks_is_refused_with_an_example():
         agreement.join_truth(frame(), truth)
 
 
+def test_truth_of_other_cases_is_refused_though_it_has_the_same_models():
+    truth = frame(true_dice=0.5).with_columns(pl.format("case_{}", "case"))
+    with pytest.raises(InputError, match=r"no score has a true value.*\(a, 1, 1, m\).*\(case_a, 1, 1, m\)"):
+        agreement.join_truth(frame(), truth)
+
+
 def test_a_truth_without_rows_is_refused():
     truth = frame(true_dice=0.5)
     with pytest.raises(InputError, match="the truth has no row"):

@@ -113,6 +113,42 @@ def test_places_are_stable_where_models_differ():
     assert 0.3 < table["place_stability"][0] < 0.99
 
 
+def test_equal_models_are_not_sure_of_their_place():
+    frame = scores(shifts=[("a", 0.0), ("b", 0.3)])
+    twin = frame.filter(model="a").with_columns(model=pl.lit("c"))
+    table = benchmark(pl.concat([frame, twin])).models
+    assert dict(table.select("model", "place_stability").iter_rows()) == {"b": 1.0, "a": 0.0, "c": 0.0}
+
+
+def test_a_draw_without_a_score_of_the_model_does_not_keep_its_place():
+    gone = (pl.col("model") == "a") & ~pl.col("case").is_in(["case 7", "case 8"])
+    table = benchmark(scores(shifts=[("a", -0.3), ("b", 0.3)]).filter(~gone)).models
+    drawn = 1 - (1 - 2 / 60) ** 60  # at least one of the two images
+    assert table["place_stability"].to_list() == [1.0, pytest.approx(drawn, abs=0.05)]
+
+
+def test_a_model_without_scores_has_no_place_to_keep():
+    frame = scores().with_columns(predicted_dice=pl.when(pl.col("model") != "b").then("predicted_dice"))
+    assert benchmark(frame).models["place_stability"].to_list()[-1] is None
+
+
+def test_models_of_different_objects_are_remarked_on():
+    frame = scores(n_cases=10, n_objects=1)
+    number = pl.col("case").str.slice(5).cast(pl.Int64)
+
+    def remark(is_there):
+        return benchmarking.overlap_remark(benchmark(frame.filter(is_there), n_draws=10))
+
+    is_a, is_b = pl.col("model") == "a", pl.col("model") == "b"
+    assert remark(pl.lit(True)) is None
+    assert remark(~is_a | (number < 5)) is None
+    assert remark(~is_a | (number < 4)).startswith(
+        "b and a are placed by different objects: 10 and 4 are scored, 4 of them for both; "
+    )
+    assert ": 4 and 5 are scored, 0 of them for both; " in remark((is_a & (number < 5)) | (is_b & (number > 5)))
+    assert remark(~is_a) is None
+
+
 def test_the_same_seed_gives_the_same_table():
     assert benchmark(scores(), seed=3).models.equals(benchmark(scores(), seed=3).models)
     assert not benchmark(scores(), seed=3).models.equals(benchmark(scores(), seed=4).models)
@@ -198,3 +234,11 @@ def test_an_empty_table_is_refused():
 def test_a_level_outside_of_0_and_1_is_refused():
     with pytest.raises(InputError, match="level 95"):
         benchmark(scores(), level=95)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"), [({"n_draws": 0}, "draws 0: a number from 1"), ({"seed": -1}, "seed -1: a number from 0")]
+)
+def test_no_draws_and_a_negative_seed_are_refused(options, text):
+    with pytest.raises(InputError, match=text):
+        benchmark(scores(), **options)

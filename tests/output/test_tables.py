@@ -99,6 +99,54 @@ def test_a_cell_of_the_wrong_type_is_named_with_its_row(tmp_path):
         tables.read_scores(path)
 
 
+FROM_PANDAS = """case,object,label,model,predicted_dice,x0
+a,1.0,2.0,m,0.5,27.0
+b,,,m,,
+"""
+
+
+def test_whole_numbers_that_pandas_wrote_as_fractions_are_whole(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(FROM_PANDAS)
+    from_text = tables.read_scores(path)
+    assert from_text.select("object", "label", "x0").rows() == [("1", "2", 27), ("", "", None)]
+    as_numbers = pl.read_csv(path).with_columns(pl.col("object", "x0").fill_null(math.nan))
+    assert_frame_equal(tables.check_scores(as_numbers), from_text)
+
+
+def test_names_with_a_fraction_stay_when_not_all_are_whole(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("case,object,label,model,predicted_dice\na,1,1.0,m,0.5\nb,1,1.5,m,0.5\nc,1,liver,m,0.5\n")
+    assert tables.read_scores(path)["label"].to_list() == ["1.0", "1.5", "liver"]
+    assert tables.read_scores(path)["object"].to_list() == ["1", "1", "1"]
+    assert tables.check_scores(pl.read_csv(path)[:2].cast({"label": float}))["label"].to_list() == ["1.0", "1.5"]
+
+
+@pytest.mark.parametrize("text", ["27.5", "inf", "left"])
+def test_a_coordinate_that_is_not_whole_is_refused(tmp_path, text):
+    path = tmp_path / "scores.csv"
+    path.write_text(f"case,object,label,model,predicted_dice,x0\na,1,1,m,0.5,3.0\nb,1,1,m,0.5,{text}\n")
+    fact = f"row 2, column x0: .*{text}.* where a whole number was expected"
+    with pytest.raises(InputError, match=fact):
+        tables.read_scores(path)
+    with pytest.raises(InputError, match=fact):
+        tables.check_scores(pl.read_csv(path))
+
+
+def test_blanks_after_the_commas_belong_to_nothing(tmp_path):
+    spaced, path = tmp_path / "spaced.csv", tmp_path / "scores.csv"
+    path.write_text("case,object,label,model,predicted_dice,reason\na b,1,1,m,0.5,\nc,1,1,m,,lost\n")
+    spaced.write_text(path.read_text().replace(",", ", "))
+    assert_frame_equal(tables.read_scores(spaced), tables.read_scores(path))
+
+
+def test_semicolons_are_named(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("case;object;label;model;predicted_dice\na;1;1;m;0,5\n")
+    with pytest.raises(InputError, match=r"scores\.csv: its columns are separated by semicolons; save it with commas"):
+        tables.read_scores(path)
+
+
 def test_a_row_without_a_case_is_named(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("case,object,label,model,predicted_dice\na,1,1,m,0.5\n,1,1,m,0.5\n")
