@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from segqa.data.types import Case
+    from segqa.quality.runners import RuntimeName
     from segqa.quality.scoring import Reading
-    from segqa.runtime import RuntimeName
 
 MAX_SHOWN = 20
 """Rows that a notebook shows."""

@@ -16,8 +16,8 @@ from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
+from segqa.quality.runners import RuntimeName
 from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
-from segqa.runtime import RuntimeName
 from segqa.schema import SCORE_SCHEMA
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
@@ -84,8 +84,8 @@ def plan_score(
         calibration: A `calibration.json` of `segqa calibrate`, whose intervals replace those of the weights.
         axis: Slicing axis of volumes.
         allow_missing: Leave out files without partner (they are counted).
-        runtime: See `runtime.load_runner`.
-        device: See `runtime.load_runner`.
+        runtime: See `runners.load_runner`.
+        device: See `runners.load_runner`.
         workers: Threads; 0 for one each core.
 
     Raises:

@@ -1,7 +1,7 @@
 """The network as an ONNX graph without weights, so that scoring needs no torch.
 
 The weights live once, in safetensors; the graph beside them takes its initializers from there
-(`segqa.runtime.OnnxRunner`).
+(`segqa.quality.runners.OnnxRunner`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         path: Where the `.onnx` file goes.
 
     Returns:
-        Which batch norm was folded into which convolution; the weights file keeps this for `segqa.runtime`.
+        Which batch norm was folded into which convolution; the weights file keeps this for `runners`.
 
     Raises:
         InputError: The file cannot be written.

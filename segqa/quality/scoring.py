@@ -23,7 +23,7 @@ from segqa.quality.calibration import Calibration, read_calibration
 from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import Profile, build_input, view_of
-from segqa.runtime import Runner, RuntimeName, load_runner
+from segqa.quality.runners import Runner, RuntimeName, load_runner
 from segqa.schema import (
     BOX_FROM_FILE,
     BOX_FROM_IMAGE,
@@ -69,7 +69,7 @@ class Evaluator:
 def load_evaluator(
     weights: Path, *, runtime: RuntimeName = "auto", device: str = "auto", threads: int | None = None
 ) -> Evaluator:
-    """Return the evaluator of a weights file; arguments and errors as `runtime.load_runner`."""
+    """Return the evaluator of a weights file; arguments and errors as `runners.load_runner`."""
     info = read_info(weights)
     runner = load_runner(weights, runtime=runtime, device=device, threads=threads)
     profile, heads = Profile(**info.spec["profile"]), tuple(info.spec["heads"])

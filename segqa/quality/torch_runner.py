@@ -15,7 +15,7 @@ from segqa.quality.storage import load_network
 
 
 class TorchRunner:
-    """A weights file in PyTorch; see `segqa.runtime.Runner`."""
+    """A weights file in PyTorch; see `runners.Runner`."""
 
     def __init__(self, weights: Path, *, device: str = "auto", threads: int | None = None) -> None:
         self._device = choose_device(device)

@@ -10,8 +10,8 @@ for needed in ("timm", "onnx", "onnxscript"):
 from segqa.quality.checkpoints import read_info  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork  # noqa: E402
 from segqa.quality.preprocessing import EVANYSEG, Profile  # noqa: E402
+from segqa.quality.runners import load_runner  # noqa: E402
 from segqa.quality.storage import load_network, save_network  # noqa: E402
-from segqa.runtime import load_runner  # noqa: E402
 
 
 def assert_agreement(weights, *, channels, size):
