@@ -117,7 +117,7 @@ def write_mask(path: Path, label_map: LabelMap) -> None:
 
 def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:
     volume = read_volume(path, kind, "mask", max_pixels)
-    warnings: list[str] = []
+    warnings = list(volume.grid.remarks)
     values = volume.voxels
     if volume.grid.is_color:
         values = _one_channel(values, path, None, warnings)
