@@ -65,6 +65,12 @@ def test_boxes_of_other_images_and_images_without_a_box_are_told(score, demo):
     assert "warning: 1 of 2 cases have no box" in result.stderr
 
 
+def test_images_given_as_masks_are_refused(score, demo, tmp_path):
+    assert_refused(score("demo/images", "demo/images"), tmp_path, "image and mask are the same file", "phantom_01.png")
+    (tmp_path / "demo/linked").symlink_to(tmp_path / "demo/images")
+    assert_refused(score("demo/images", "demo/linked", "--on-error", "skip"), tmp_path, "the same file")
+
+
 def test_a_boxes_file_without_boxes_is_told(score, demo):
     (demo / "boxes.json").write_text('{"boxes": {}}')
     result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json")
@@ -87,7 +93,7 @@ def test_the_boxes_of_a_coco_file_belong_to_the_label_of_their_category(score, d
     }
     (demo / "coco.json").write_text(json.dumps(content))
     for path in (demo / "masks").rglob("*.png"):  # missed by every model
-        write_mask(path, np.where(read_mask(Source(path)).pixels == 2, 0, 1).astype(np.int32))
+        write_mask(path, (read_mask(Source(path)).pixels == 1).astype(np.int32))
     assert score("demo/images", "demo/masks", "--boxes", "demo/coco.json").exit_code == 0
     boxed = read_scores(demo.parent / "segqa" / "scores.csv").filter(pl.col("box_source") == "file")
     assert len(annotations) == 2
