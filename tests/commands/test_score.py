@@ -108,6 +108,7 @@ def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_pat
     result = score("v.npy", "m.npy")
     assert result.exit_code == 0
     assert "warning: no object was scored: there is neither a box nor foreground in any mask" in result.stderr
+    assert "; probabilities count from 0.5" in result.stderr
 
 
 def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):

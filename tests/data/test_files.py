@@ -1,6 +1,6 @@
 import pytest
 
-from segqa.data.files import check_writable, write_whole
+from segqa.data.files import check_writable, decoding, write_whole
 from segqa.errors import InputError
 
 
@@ -24,3 +24,9 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, which, ac
 def test_asking_whether_a_file_can_be_written_leaves_nothing_but_its_folder(tmp_path):
     check_writable(tmp_path / "new" / "x.bin")
     assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+
+
+def test_what_a_decoder_raises_is_one_line_without_a_full_stop(tmp_path):
+    line = r"a\.png: cannot be decoded \(bad bytes\); .* Export the file again$"
+    with pytest.raises(InputError, match=line), decoding(tmp_path / "a.png"):
+        raise ValueError("bad\nbytes")
