@@ -35,9 +35,10 @@ def read_dicom_header(path: Path) -> Grid:
 
     Raises:
         InputError: Not DICOM (a missing DICM marker is never passed over), without pixels, a DICOM SEG, or a
-            folder of more than one series or size.
+            folder of more than one series or size, or of several files of many frames.
     """
     with decoding(path):
+        path = _sole_file(path)
         if not path.is_dir():
             return _file_grid(_open(path), path)
         slices = _sorted_series(path)
@@ -47,12 +48,16 @@ def read_dicom_header(path: Path) -> Grid:
         if any((dataset.Rows, dataset.Columns) != (first.Rows, first.Columns) for _, dataset in slices):
             msg = f"{show_name(path)}: slices of different sizes where one DICOM series was expected"
             raise InputError(msg)
+        if any(int(dataset.get("NumberOfFrames") or 1) > 1 for _, dataset in slices):
+            msg = f"{show_name(path)}: {len(slices)} files, some of many frames; put each of these into its own folder"
+            raise InputError(msg)
         return grid
 
 
 def read_dicom(path: Path, grid: Grid) -> NDArray[np.generic]:
     """Return the rescaled voxels of a checked file or folder, shape `(x, y, z)` or `(x, y, z, 3)`."""
     with decoding(path):
+        path = _sole_file(path)
         if path.is_dir():
             voxels = np.stack([_pixels(pydicom.dcmread(file), path) for file, _ in _sorted_series(path)])
         else:
@@ -60,6 +65,12 @@ def read_dicom(path: Path, grid: Grid) -> NDArray[np.generic]:
             if voxels.ndim - grid.is_color == 2:
                 voxels = voxels[None]
         return np.moveaxis(voxels, (0, 1, 2), (2, 1, 0))
+
+
+def _sole_file(path: Path) -> Path:
+    """Return the only file of a folder: an enhanced series is one file of many frames."""
+    files = list_series(path) if path.is_dir() else []
+    return files[0] if len(files) == 1 else path
 
 
 def _open(path: Path) -> Dataset:

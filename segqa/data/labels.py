@@ -116,6 +116,8 @@ def _cut_soft(values: NDArray[Any], *, source: object, warnings: list[str]) -> N
 def _is_graded(values: NDArray[Any]) -> bool:
     """Tell shades from labels: they are many, and most neighbours differ that are neither 0 nor both the largest."""
     top, pairs, differ = values.max(), 0, 0
+    if top < _MANY_VALUES:
+        return False
     for one, other in ((values[1:], values[:-1]), (values[:, 1:], values[:, :-1])):
         inside = (one != 0) & (other != 0) & ((one != top) | (other != top))
         pairs += int(np.count_nonzero(inside))

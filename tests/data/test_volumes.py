@@ -345,6 +345,17 @@ def test_what_an_enhanced_file_shares_holds_for_all_frames_and_its_first_window_
         assert np.abs(read_image(Source(tmp_path / "e.dcm", index)).pixels[:, :, 0] - expected).max() < 0.51
 
 
+def test_a_folder_of_one_enhanced_file_is_that_file_and_one_of_two_is_refused(tmp_path):
+    stored = np.arange(60).reshape(3, 4, 5)
+    enhanced(tmp_path / "p1" / "a.dcm", stored, pydicom.Dataset(), [pydicom.Dataset()] * 3)
+    for index in range(3):
+        expected = read_image(Source(tmp_path / "p1" / "a.dcm", index)).pixels
+        assert np.array_equal(read_image(Source(tmp_path / "p1", index)).pixels, expected)
+    enhanced(tmp_path / "p1" / "b.dcm", stored, pydicom.Dataset(), [pydicom.Dataset()] * 3)
+    with pytest.raises(InputError, match="p1: 2 files, some of many frames; put each of these into its own folder"):
+        read_image(Source(tmp_path / "p1", 0))
+
+
 def test_frames_in_one_place_stay_as_they_are_stored(tmp_path):
     stored = np.stack([np.full((4, 5), value) for value in (0, 30, 10, 20)])
     shared = groups(PixelMeasuresSequence=MEASURES, PlaneOrientationSequence=UPRIGHT)
