@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
-from segqa.data.files import files_below, list_some
+from segqa.data.files import files_below, list_some, show_name
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
@@ -105,6 +105,7 @@ def plan_score(
             raise InputError(msg)
     known = read_boxes(boxes) if boxes else None
     found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
+    _refuse_images(found)
     problems = [] if skip else check_cases(found)
     if problems:
         shown = "; ".join(problems[:SHOWN_PROBLEMS])
@@ -117,6 +118,15 @@ def plan_score(
         sha256 = evaluator.info.sha256
         evaluator = replace(evaluator, calibration=use_interval(calibration, evaluator.calibration, weights=sha256))
     return ScorePlan(found, evaluator, chosen, workers, paths)
+
+
+def _refuse_images(cases: Cases) -> None:
+    """Refuse files that stand on both sides: an image looks like a mask to no one but the network."""
+    pairs = {(case.image.path, source.path) for case in cases for source in case.masks.values()}
+    same = sorted(show_name(mask) for image, mask in pairs if image.samefile(mask))
+    if same:
+        msg = f"{list_some(same, limit=3)}: image and mask are the same file; give the masks of these images"
+        raise InputError(msg)
 
 
 def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = False) -> Iterator[list[Row]]:

@@ -158,7 +158,8 @@ def _finish(table: pl.DataFrame) -> None:
 
     counts = count_rows(table)
     if not counts.read:
-        console.warn("no object was scored: there is neither a box nor foreground in any mask")
+        fact = "there is neither a box nor foreground in any mask"
+        console.warn(f"no object was scored: {fact}; probabilities count from 0.5")
     novel = table.filter(table["novelty"] > NOVEL).height
     if novel:
         console.warn(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,21 +97,28 @@ def read_boxes(path: Path) -> dict[str, tuple[PromptBox, ...]]:
 
     Three forms are told apart by their keys: segqa's own (`{"format": "xyxy" or "xywh", "boxes": {case:
     [[12, 30, 88, 120], {"box": [5, 5, 60, 71], "label": "liver"}]}}`), a plain `{case: [[...]]}` in xyxy, and
-    COCO's instances (xywh, with the category's name as label). Cases are stems; an ending is taken off.
-    Coordinates are pixels of the image as its masks have it, half-open, and are rounded.
+    COCO's instances (xywh). There the label is the category's id, as in label maps made of such files, unless
+    the category's name is a number itself; a sole category tells no objects apart, so it is no label. Cases are
+    stems; an ending is taken off. Coordinates are pixels of the image as its masks have it, half-open, and are
+    rounded.
 
     Returns:
         Boxes by case, in the order of the file.
 
     Raises:
-        InputError: No JSON of these forms, or a box that is not four numbers, is empty, inverted or
-            normalised to 0..1; names case and index.
+        InputError: No JSON of these forms, a key twice, or a box that is not four numbers, is empty, inverted,
+            normalised to 0..1 or of the background; names case and index.
     """
     content = _read_json(path)
     if "annotations" in content and "images" in content:
         return _from_coco(content, path)
     layout = "xyxy"
     if isinstance(content.get("boxes"), dict):
+        others = sorted(set(content) - {"boxes", "format"})
+        if others:
+            fact = f"unknown keys {list_some([repr(key) for key in others])} beside 'boxes'"
+            msg = f"{show_name(path)}: {fact}; only 'format' may stand there"
+            raise InputError(msg)
         layout = content.get("format", "xyxy")
         content = content["boxes"]
     if layout not in _FORMATS:
@@ -159,9 +168,15 @@ def case_key(name: str) -> str:
     return split_name(unicodedata.normalize("NFC", name))[0]
 
 
+def label_number(label: str) -> int | None:
+    """Return the number that a label is; `None` for a word."""
+    text = label.strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
     except OSError as error:
         msg = f"{show_name(path)}: cannot be read ({error.strerror or error}); give a boxes.json, or COCO's instances"
         raise InputError(msg) from error
@@ -174,15 +189,33 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [repr(key) for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        msg = f"{show_name(path)}: the key {list_some(twice)} stands twice in one object; join what they hold"
+        raise InputError(msg)
+    return found
+
+
 def _from_coco(content: dict[str, Any], path: Path) -> dict[str, tuple[PromptBox, ...]]:
     name = show_name(path)
     try:
         cases = {image["id"]: case_key(image["file_name"]) for image in content["images"]}
-        labels = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
+        names = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
+        several = len({*names, *(entry.get("category_id") for entry in content["annotations"])} - {None}) > 1
         boxes: dict[str, list[PromptBox]] = {case: [] for case in cases.values()}
         for index, entry in enumerate(content["annotations"]):
-            box = _parse_box(entry["bbox"], "xywh", f"{name}: annotation {index}")
-            boxes[cases[entry["image_id"]]].append(PromptBox(box, labels.get(entry.get("category_id"))))
+            where = f"{name}: annotation {index}"
+            image, category = entry["image_id"], entry.get("category_id")
+            if image not in cases:
+                msg = f"{where}: image {image!r} is not among the images of the file; add it, or leave the box out"
+                raise InputError(msg)
+            own = names.get(category)
+            number = category if several else None
+            label = number if own is None or label_number(own) is None else own
+            prompt = _parse_entry({"box": entry["bbox"], "label": label}, "xywh", where)
+            boxes[cases[image]].append(replace(prompt, name=own))
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{name}: a COCO file without a valid {error}; images need id and file_name, annotations bbox"
         raise InputError(msg) from error
@@ -203,8 +236,11 @@ def _parse_case(entries: Any, layout: str, name: str) -> tuple[PromptBox, ...]:
 def _parse_entry(entry: Any, layout: str, name: str) -> PromptBox:
     if not isinstance(entry, dict):
         return PromptBox(_parse_box(entry, layout, name))
-    label = entry.get("label")
-    return PromptBox(_parse_box(entry.get("box"), layout, name), None if label is None else str(label))
+    label = None if entry.get("label") is None else str(entry["label"])
+    if label is not None and label_number(label) == 0:
+        msg = f"{name}: label 0 is the background; labels are the values of the mask above 0"
+        raise InputError(msg)
+    return PromptBox(_parse_box(entry.get("box"), layout, name), label)
 
 
 def _parse_box(values: Any, layout: str, name: str) -> Box:
@@ -213,7 +249,8 @@ def _parse_box(values: Any, layout: str, name: str) -> Box:
         msg = f"{name}: {str(values)[:60]} where four numbers were expected"
         raise InputError(msg)
     if not all(math.isfinite(v) and abs(v) < 2**31 for v in values):
-        msg = f"{name}: {values} is not finite; give pixels"
+        fact = "is beyond any image" if all(math.isfinite(v) for v in values) else "is not finite"
+        msg = f"{name}: {values} {fact}; give pixels"
         raise InputError(msg)
     if all(0 <= v <= 1 for v in values) and any(isinstance(v, float) for v in values):
         msg = f"{name}: {values} looks normalised to 0..1; give pixels"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segqa.data.boxes import place_box
+from segqa.data.boxes import label_number, place_box
 from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
 from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, sniff
@@ -154,7 +154,7 @@ def find_cases(
     if not cases and not finder.n_empty:
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
-    unboxed = sum(not case.boxes for case in cases) if boxes else 0
+    unboxed = sum(not case.boxes for case in cases) if boxes is not None else 0
     return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty, tuple(finder.misplaced))
 
 
@@ -169,8 +169,9 @@ def read_case(
     """Decode image and masks of a case and hold them against each other.
 
     When the image is turned by its EXIF orientation and only the unturned size fits the masks, the unturned
-    image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the image). A mask
-    whose affine differs from the image's is remarked (`affine-mismatch`, on the mask).
+    image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the image); a label of
+    theirs that is no number means none (`box-label-unknown`, on the image). A mask whose affine differs from
+    the image's is remarked (`affine-mismatch`, on the mask).
 
     Raises:
         InputError: A file cannot be read, a mask differs in size, or a box lies outside.
@@ -208,6 +209,10 @@ def _place_boxes(case: Case, image: Picture) -> tuple[PromptBox, ...]:
         box, remarks = place_box(prompt.box, height, width, name=f"case {case.name!r}, box {index}")
         image.warnings += remarks
         placed.append(replace(prompt, box=box))
+    words = [repr(box.label) for box in case.boxes if box.label is not None and label_number(box.label) is None]
+    if words:
+        some = list_some(list(dict.fromkeys(words)), limit=3)
+        image.warnings.append(f"box-label-unknown: {some} is no value of a mask; taken as boxes without label")
     return tuple(placed)
 
 

@@ -120,10 +120,7 @@ def read_flat_header(path: Path, kind: Format, *, max_pixels: int) -> FlatHeader
 def check_pixels(count: int, path: Path, max_pixels: int) -> None:
     """Refuse a size before anything of that size is allocated."""
     if count > max_pixels:
-        msg = (
-            f"{show_name(path)}: {count} pixels are more than the limit of {max_pixels}; "
-            "cut it into tiles, or raise the limit with --max-pixels"
-        )
+        msg = f"{show_name(path)}: {count} pixels are more than the limit of {max_pixels}; cut it into tiles"
         raise InputError(msg)
 
 

@@ -44,7 +44,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # decoders raise anything on broken bytes: struct.error, KeyError, SyntaxError
         fact = " ".join(str(error).split())[:160] or type(error).__name__
-        msg = f"{show_name(path)}: cannot be decoded ({fact}); is it damaged? Export the file again."
+        msg = f"{show_name(path)}: cannot be decoded ({fact}); is it damaged? Export the file again"
         raise InputError(msg) from error
 
 

@@ -39,6 +39,8 @@ class Grid:
     is_inverted: bool = False
     """Large values are dark (MONOCHROME1)."""
     is_color: bool = False
+    remarks: tuple[str, ...] = ()
+    """What is odd about the geometry, a remark each."""
 
     def depth(self, axis: int = -1) -> int:
         """Return the number of slices along an axis."""

@@ -45,7 +45,7 @@ def read_image(
 
     Returns:
         Read-only pixels, uint8 of shape `(H, W, 3)`; warnings among `missing-iend`, `exif-rotated`,
-        `alpha-dropped`, `nan-zeroed`; the spacing when the file tells.
+        `alpha-dropped`, `nan-zeroed`, `uneven-slices`; the spacing when the file tells.
 
     Raises:
         InputError: Missing, damaged, too large, of more than one page, NaN; one line with the remedy.
@@ -73,7 +73,7 @@ def _from_volume(source: Source, kind: Format, max_pixels: int) -> tuple[Picture
     volume = remember(read_volume, source.path, kind, "image", max_pixels)
     grid = volume.grid
     pixels = cut_slice(volume.voxels, grid, source)
-    picture = Picture(pixels, spacing=grid.plane_spacing(source.axis), affine=grid.affine)
+    picture = Picture(pixels, list(grid.remarks), grid.plane_spacing(source.axis), grid.affine)
     return picture, volume.limits, grid.is_inverted
 
 

@@ -15,7 +15,7 @@ from segqa.data.decoding import Decoded, decode_flat
 from segqa.data.files import list_some, show_name, write_whole
 from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, Format, sniff
 from segqa.data.grids import Grid
-from segqa.data.labels import foreground_remark, to_labels
+from segqa.data.labels import foreground_remark, is_soft, to_labels
 from segqa.data.types import LabelMap, Picture, Source
 from segqa.data.volumes import cut_slice, read_volume, remember
 from segqa.errors import InputError
@@ -25,6 +25,7 @@ MaskChannel = Literal["red", "green", "blue", "alpha"]
 
 _CHANNELS: tuple[MaskChannel, ...] = ("red", "green", "blue", "alpha")
 _READABLE_MODES = frozenset({"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_WHITE_FIRST = [255, 255, 255, 0, 0, 0]  # a palette of two colours against the order of its indices
 _COLOR_MODES = {"LA": "LA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
 
 
@@ -40,8 +41,9 @@ class LabelVolume:
 def read_mask(source: Source, *, mask_channel: MaskChannel | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a mask as a label map; `labels.py` holds the rule that turns values into labels.
 
-    Palettes give their indices, not their colours; a colour picture must have equal channels, unless
-    `mask_channel` names the one to read. JPEG is refused. The rule looks at a whole volume, not at a slice.
+    Palettes give their indices, not their colours, unless index 0 is white and 1 is black; a colour picture
+    must have equal channels, unless `mask_channel` names the one to read. JPEG is refused. The rule looks at a
+    whole volume, not at a slice.
 
     Args:
         source: A file, or a slice of a volume.
@@ -50,7 +52,8 @@ def read_mask(source: Source, *, mask_channel: MaskChannel | None = None, max_pi
 
     Returns:
         Labels, int32 of shape `(H, W)`; warnings among `missing-iend`, `exif-rotated`, `alpha-dropped`,
-        `palette-labels`, `non-binary`, `probability-map`, `mostly-foreground`; the spacing if the file tells.
+        `palette-labels`, `palette-white`, `non-binary`, `probability-map`, `label-255`, `mostly-foreground`,
+        `uneven-slices`; the spacing if the file tells.
 
     Raises:
         InputError: Missing, damaged, or no mask; one line with the remedy.
@@ -105,19 +108,24 @@ def write_mask(path: Path, label_map: LabelMap) -> None:
     A map whose only label is 255 or 65535 reads back as label 1, as any mask of black and white does.
 
     Raises:
-        InputError: A label is negative or above 65535, or the file cannot be written.
+        InputError: A label is negative, above 65535, or so large and thin that the map would read back as a
+            mask with soft edges; or the file cannot be written.
     """
     least, top = int(label_map.min()), int(label_map.max())
     if least < 0 or top > np.iinfo(np.uint16).max:
         msg = f"{show_name(path)}: labels {least}..{top} do not fit a PNG (0..65535); renumber them"
         raise InputError(msg)
-    picture = PillowModule.fromarray(label_map.astype(np.uint8 if top < 128 else np.uint16))
+    values = label_map.astype(np.uint8 if top < 128 else np.uint16)
+    if is_soft(values):
+        msg = f"{show_name(path)}: labels up to {top} on thin areas, as in a soft mask; renumber them from 1"
+        raise InputError(msg)
+    picture = PillowModule.fromarray(values)
     write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
 def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:
     volume = read_volume(path, kind, "mask", max_pixels)
-    warnings: list[str] = []
+    warnings = list(volume.grid.remarks)
     values = volume.voxels
     if volume.grid.is_color:
         values = _one_channel(values, path, None, warnings)
@@ -157,6 +165,9 @@ def _grey_values(
         return np.asarray(image.convert("RGBA").getchannel(_CHANNELS.index(channel)))
     values = np.asarray(image)
     if image.mode == "P":
+        if (image.getpalette() or [])[:6] == _WHITE_FIRST and values.max() <= 1:
+            warnings.append("palette-white: white is taken as the object, not index 1, which is black")
+            return np.asarray(1 - values)
         count = len(np.unique(values))
         if count > 2:
             warnings.append(f"palette-labels: {count} palette indices taken as labels")

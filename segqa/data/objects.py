@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from segqa.data.boxes import Box
+from segqa.data.boxes import Box, label_number
 from segqa.data.types import LabelMap, Mask, ObjectMask, PromptBox
 from segqa.errors import InputError
 
@@ -117,8 +117,7 @@ def _meant_label(prompt: PromptBox, names: Mapping[int, str]) -> int | None:
     for number, name in names.items():
         if name == prompt.label:
             return number
-    text = prompt.label.strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+    return label_number(prompt.label)
 
 
 def _present_labels(label_map: LabelMap) -> set[int]:

@@ -78,7 +78,7 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
             continue
         if split_name(path.name)[1] or _is_picture(path):
             found.setdefault(case_key(relative.as_posix()), []).append(path)
-        else:
+        elif not _has_header(path):
             ignored.append(show_name(path.name))
     twice = [" and ".join(show_name(path.name) for path in paths) for paths in found.values() if len(paths) > 1]
     if twice:
@@ -104,6 +104,12 @@ def _is_picture(path: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def _has_header(path: Path) -> bool:
+    """Tell the voxels of an old NIfTI pair (`a.hdr`, `a.img`), which are read through their header."""
+    header = path.with_suffix(".hdr")
+    return path.suffix == ".img" and header.is_file() and _is_picture(header)
 
 
 def _split_models(masks: Path | Mapping[str, Path], images: Collection[str], ignored: list[str]) -> dict[str, Files]:

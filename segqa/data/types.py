@@ -45,6 +45,8 @@ class PromptBox:
 
     box: Box
     label: str | None = None
+    name: str | None = None
+    """What the file calls the label, beside its number (COCO)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def match_boxes(prompts: Sequence[PromptBox], boxes: Sequence[Box], labels: Sequ
     overlap = np.zeros((len(boxes), len(prompts)))
     for row, (box, names) in enumerate(zip(boxes, labels, strict=True)):
         for column, prompt in enumerate(prompts):
-            if prompt.label is None or prompt.label in names:
+            if prompt.label is None or names & {prompt.label, prompt.name}:
                 overlap[row, column] = box.iou(prompt.box)
     found: list[Box | None] = [None] * len(boxes)
     for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 from PIL import Image as PillowImage
 
-from segqa.data.masks import write_mask
+from segqa.data.masks import read_mask, write_mask
+from segqa.data.types import Source
 from segqa.output.tables import read_scores
 from segqa.phantoms import write_demo
 from segqa.schema import SCORE_COLUMNS
@@ -64,6 +65,42 @@ def test_boxes_of_other_images_and_images_without_a_box_are_told(score, demo):
     assert "warning: 1 of 2 cases have no box" in result.stderr
 
 
+def test_images_given_as_masks_are_refused(score, demo, tmp_path):
+    assert_refused(score("demo/images", "demo/images"), tmp_path, "image and mask are the same file", "phantom_01.png")
+    (tmp_path / "demo/linked").symlink_to(tmp_path / "demo/images")
+    assert_refused(score("demo/images", "demo/linked", "--on-error", "skip"), tmp_path, "the same file")
+
+
+def test_a_boxes_file_without_boxes_is_told(score, demo):
+    (demo / "boxes.json").write_text('{"boxes": {}}')
+    result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json")
+    assert result.exit_code == 0
+    assert "warning: 2 of 2 cases have no box" in result.stderr
+
+
+def test_the_boxes_of_a_coco_file_belong_to_the_label_of_their_category(score, demo):
+    boxes = json.loads((demo / "boxes.json").read_text())["boxes"]
+    stems = sorted(boxes)
+    annotations = [
+        {"image_id": index, "category_id": 2, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for index, stem in enumerate(stems)
+        for x0, y0, x1, y1 in (entry["box"] for entry in boxes[stem] if entry["label"] == "2")
+    ]
+    content = {
+        "images": [{"id": index, "file_name": f"{stem}.png"} for index, stem in enumerate(stems)],
+        "annotations": annotations,
+        "categories": [{"id": 2, "name": "nucleus"}],
+    }
+    (demo / "coco.json").write_text(json.dumps(content))
+    for path in (demo / "masks").rglob("*.png"):  # missed by every model
+        write_mask(path, (read_mask(Source(path)).pixels == 1).astype(np.int32))
+    assert score("demo/images", "demo/masks", "--boxes", "demo/coco.json").exit_code == 0
+    boxed = read_scores(demo.parent / "segqa" / "scores.csv").filter(pl.col("box_source") == "file")
+    assert len(annotations) == 2
+    assert set(boxed["label"].to_list()) == {"2"}
+    assert boxed["reason"].str.contains("empty-prediction").all()
+
+
 def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((16, 16, 5)))
@@ -71,6 +108,7 @@ def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_pat
     result = score("v.npy", "m.npy")
     assert result.exit_code == 0
     assert "warning: no object was scored: there is neither a box nor foreground in any mask" in result.stderr
+    assert "; probabilities count from 0.5" in result.stderr
 
 
 def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segqa.data.boxes import Box, place_box, read_boxes, write_boxes
+from segqa.data.boxes import Box, label_number, place_box, read_boxes, write_boxes
 from segqa.data.types import PromptBox
 from segqa.errors import InputError
 
 positions = st.integers(-1000, 5000)
 sizes = st.integers(1, 4000)
 boxes = st.builds(lambda x, y, w, h: Box(x, y, x + w, y + h), positions, positions, sizes, sizes)
-prompts = st.builds(PromptBox, boxes, st.none() | st.text(max_size=8))
+prompts = st.builds(PromptBox, boxes, st.none() | st.text(max_size=8).filter(lambda text: label_number(text) != 0))
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(
     lambda text: unicodedata.normalize("NFC", f"{text}#")
 )
@@ -62,20 +62,62 @@ def test_a_plain_mapping_is_xyxy(tmp_path):
     assert read_boxes(write(tmp_path, {"a": [[1.4, 2.6, 11, 22]]})) == {"a": (PromptBox(Box(1, 3, 11, 22)),)}
 
 
-def test_coco_is_told_by_its_keys(tmp_path):
-    content = {
+def coco(category, name="liver", image=7):
+    return {
         "images": [{"id": 7, "file_name": "sub/a.png"}, {"id": 8, "file_name": "b.png"}],
-        "annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2, 10, 20]}],
-        "categories": [{"id": 2, "name": "liver"}],
+        "annotations": [{"image_id": image, "category_id": category, "bbox": [1, 2, 10, 20]}],
+        "categories": [{"id": category, "name": name}, {"id": 9, "name": "spleen"}],
     }
-    expected = {"sub/a": (PromptBox(Box(1, 2, 11, 22), "liver"),), "b": ()}
-    assert read_boxes(write(tmp_path, content)) == expected
 
 
-def test_a_coco_annotation_of_an_unknown_image_is_refused(tmp_path):
-    content = {"images": [], "annotations": [{"image_id": 7, "bbox": [1, 2, 10, 20]}]}
-    with pytest.raises(InputError, match="COCO"):
-        read_boxes(write(tmp_path, content))
+@pytest.mark.parametrize(("name", "label"), [("liver", "2"), ("5", "5")])
+def test_coco_is_told_by_its_keys_and_a_category_is_the_label_of_its_number(tmp_path, name, label):
+    expected = {"sub/a": (PromptBox(Box(1, 2, 11, 22), label, name),), "b": ()}
+    assert read_boxes(write(tmp_path, coco(2, name))) == expected
+
+
+@pytest.mark.parametrize(("category", "name", "label"), [(0, "polyp", None), (7, "polyp", None), (7, "2", "2")])
+def test_the_sole_category_of_a_coco_file_is_no_label_unless_it_is_called_by_one(tmp_path, category, name, label):
+    """Such files come with binary masks, and their category has any number."""
+    content = coco(category, name)
+    del content["categories"][1]
+    (box,) = read_boxes(write(tmp_path, content))["sub/a"]
+    assert (box.label, box.name) == (label, name)
+
+
+def test_a_coco_annotation_without_category_has_no_label(tmp_path):
+    content = coco(2)
+    del content["annotations"][0]["category_id"]
+    assert read_boxes(write(tmp_path, content))["sub/a"] == (PromptBox(Box(1, 2, 11, 22)),)
+
+
+def test_a_coco_annotation_of_an_unknown_image_is_refused_with_its_number(tmp_path):
+    with pytest.raises(InputError, match=r"annotation 0: image 9 is not among the images"):
+        read_boxes(write(tmp_path, coco(2, image=9)))
+
+
+@pytest.mark.parametrize("label", [0, "0", "00"])
+def test_a_box_of_the_background_is_refused(tmp_path, label):
+    with pytest.raises(InputError, match=r"case 'a', box 0: label 0 is the background; .* above 0"):
+        read_boxes(write(tmp_path, {"a": [{"box": [1, 2, 3, 4], "label": label}]}))
+
+
+@pytest.mark.parametrize(("category", "name"), [(0, "liver"), (1, "0")])
+def test_a_coco_category_of_the_background_is_refused(tmp_path, category, name):
+    with pytest.raises(InputError, match="annotation 0: label 0 is the background"):
+        read_boxes(write(tmp_path, coco(category, name)))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text('{"boxes": {"a": [[1, 2, 3, 4]], "b": [], "a": []}}')
+    with pytest.raises(InputError, match=r"boxes\.json: the key 'a' stands twice"):
+        read_boxes(path)
+
+
+def test_unknown_keys_beside_the_boxes_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"unknown keys 'Format', 'type' beside 'boxes'"):
+        read_boxes(write(tmp_path, {"type": "xywh", "Format": "xywh", "boxes": {"a": [[1, 2, 3, 4]]}}))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +128,7 @@ def test_a_coco_annotation_of_an_unknown_image_is_refused(tmp_path):
         ([0.1, 0.1, 0.5, 0.5], "normalised"),
         ([0.0, 0.0, 1.0, 1.0], "normalised"),
         ([float("nan"), 0, 1, 1], "not finite"),
+        ([0, 0, 1e20, 1], "beyond any image"),
         (["1", 2, 3, 4], "four numbers"),
         ([1, 2, 3], "four numbers"),
         ([1, 2, 3, True], "four numbers"),

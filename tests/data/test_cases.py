@@ -240,6 +240,29 @@ def test_images_without_a_box_are_counted_when_there_are_boxes(images, masks):
     assert find_cases(images, masks).remarks() == []
     found = find_cases(images, masks, boxes={"a": (PromptBox(Box(0, 0, 2, 2)),)})
     assert found.remarks() == ["1 of 2 cases have no box; their masks' own boxes are taken"]
+    found = find_cases(images, masks, boxes={})
+    assert found.remarks() == ["2 of 2 cases have no box; their masks' own boxes are taken"]
+
+
+def test_the_voxels_of_a_nifti_pair_are_not_left_alone(images, masks):
+    for folder in (images, masks):
+        folder.mkdir()
+        nib.save(nib.Nifti1Pair(np.ones((4, 4, 2), np.uint8), np.eye(4)), folder / "a.hdr")
+    (masks / "b.img").write_bytes(b"voxels without a header")
+    found = find_cases(images, masks)
+    assert len(found) == 2
+    assert found.ignored == ("b.img",)
+
+
+def test_a_box_whose_label_is_a_word_is_remarked_and_counts_as_unlabelled(images, masks):
+    picture(images / "a.png")
+    mask(masks / "a.png")
+    boxes = {"a": (PromptBox(Box(0, 0, 8, 6), "liver"), PromptBox(Box(0, 0, 4, 4), "1"))}
+    (case,) = find_cases(images, masks, boxes=boxes)
+    loaded = read_case(case)
+    remark = "box-label-unknown: 'liver' is no value of a mask; taken as boxes without label"
+    assert loaded.image.warnings == [remark]
+    assert loaded.boxes == boxes["a"]
 
 
 def test_headers_tell_every_problem_before_decoding(images, masks):

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from segqa.data.files import check_writable, write_whole
+from segqa.data.files import check_writable, decoding, write_whole
 from segqa.errors import InputError
 
 
@@ -61,3 +61,9 @@ def test_a_pipe_and_a_device_are_written_into(tmp_path):
     check_writable(tmp_path / "null")
     write_whole(tmp_path / "null", lambda file: file.write(b"new"))
     assert (tmp_path / "null").is_char_device()
+
+
+def test_what_a_decoder_raises_is_one_line_without_a_full_stop(tmp_path):
+    line = r"a\.png: cannot be decoded \(bad bytes\); .* Export the file again$"
+    with pytest.raises(InputError, match=line), decoding(tmp_path / "a.png"):
+        raise ValueError("bad\nbytes")

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from segqa.data.labels import is_soft
 from segqa.data.masks import read_mask, write_mask
@@ -136,6 +137,56 @@ def test_other_ways_to_soft_edges_are_noticed(tmp_path, square, method):
     assert picture.warnings[0].startswith("non-binary")
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "big-endian"])
+def test_probabilities_of_16_bits_are_cut_in_the_middle(tmp_path, square, kind):
+    values = (ndimage.gaussian_filter(square.astype(float), 1.5) * 65535).astype(np.uint16)
+    path = tmp_path / ("a.png" if kind == "png" else "a.tif")
+    if kind == "png":
+        save(path, values)
+    else:
+        tifffile.imwrite(path, values, byteorder=">" if kind == "big-endian" else "<")
+    picture = read_mask(Source(path))
+    assert np.array_equal(picture.pixels, values > 32767)
+    count = ((values > 0) & (values < values.max())).sum()
+    assert picture.warnings == [f"non-binary: {count} pixels between 0 and {values.max()}, cut at 32767"]
+
+
+@pytest.mark.parametrize("top", [115, 20000])
+def test_a_soft_mask_that_stays_dark_is_refused(tmp_path, top):
+    y, x = np.ogrid[:100, :110]
+    values = ndimage.gaussian_filter(((y - 50) ** 2 + (x - 53) ** 2 < 1200).astype(float), 2) * top
+    source = save(tmp_path / "a.png", values.astype(np.uint8 if top < 256 else np.uint16))
+    with pytest.raises(InputError, match=r"a\.png: values 0\.\.\d+ that differ from pixel to pixel.* soft mask"):
+        read_mask(source)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_image_in_the_place_of_a_mask_is_refused(tmp_path, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (40, 50)).astype(dtype)
+    white = np.iinfo(dtype).max
+    with pytest.raises(InputError, match=rf"a\.png: \d+ % of the pixels are neither 0 nor {white}; is it an image"):
+        read_mask(save(tmp_path / "a.png", pixels))
+    dark = save(tmp_path / "b.png", pixels // 3)
+    with pytest.raises(InputError, match=r"b\.png: .*differ from pixel to pixel; is it an image"):
+        read_mask(dark)
+
+
+def test_many_thin_or_touching_labels_are_no_image(tmp_path):
+    lines = np.zeros((300, 40), np.uint16)
+    lines[::2] = np.arange(1, 151, dtype=np.uint16)[:, None]
+    points = np.zeros((40, 40), np.uint16)
+    points[::3, ::3] = np.arange(1, 197, dtype=np.uint16).reshape(14, 14)
+    tiles = np.arange(1, 401, dtype=np.uint16).reshape(20, 20).repeat(3, axis=0).repeat(3, axis=1)
+    for labels in (lines, points, tiles):
+        assert np.array_equal(read_mask(save(tmp_path / "a.png", labels)).pixels, labels)
+
+
+def test_255_beside_few_labels_is_remarked(tmp_path):
+    remark = "label-255: beside labels up to 2; if it means ignore, leave it out with --labels"
+    assert read_mask(save(tmp_path / "a.png", label_map(1, 2, 255).astype(np.uint8))).warnings == [remark]
+    assert read_mask(save(tmp_path / "a.png", label_map(1, 32, 255).astype(np.uint8))).warnings == []
+
+
 def test_a_void_border_of_255_stays_a_label():
     labels = np.zeros((30, 30), np.uint8)
     labels[5:25, 5:25] = 255
@@ -150,10 +201,35 @@ def test_probabilities_are_cut_at_one_half(tmp_path):
     assert picture.warnings == ["probability-map: cut at 0.5"]
 
 
+def test_probabilities_may_miss_their_range_by_rounding(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[-1e-7, 0.3, 0.7, 1.0000002]], np.float32))
+    assert read_mask(Source(tmp_path / "a.npy")).pixels.tolist() == [[0, 0, 1, 1]]
+
+
+def test_probabilities_below_one_half_name_the_largest(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[0.0, 0.1, 0.31]]))
+    picture = read_mask(Source(tmp_path / "a.npy"))
+    assert not picture.pixels.any()
+    assert picture.warnings == ["probability-map: cut at 0.5; the largest is 0.31"]
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_palette_of_white_before_black_is_read_by_its_colours(tmp_path, square, is_empty):
+    drawn = np.zeros_like(square) if is_empty else square
+    image = Image.fromarray((1 - drawn).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0] + [0] * 762)
+    image.save(tmp_path / "a.png")
+    picture = read_mask(Source(tmp_path / "a.png"))
+    assert np.array_equal(picture.pixels, drawn)
+    assert picture.warnings == ["palette-white: white is taken as the object, not index 1, which is black"]
+
+
 @pytest.mark.parametrize(
     ("values", "fact"),
     [
-        ([[0.0, 0.5, 7.0]], "fractions such as 0.5"),
+        ([[0.0, 0.5, 7.0]], r"fractions from 0 to 7 where probabilities 0\.\.1"),
+        ([[-0.25, 0.5, 1.0]], r"fractions from -0\.25 to 1 where probabilities"),
+        ([[0.0, 0.5, 1.00001]], r"fractions from 0 to 1\.00001 where"),
         ([[0.0, np.nan]], "NaN"),
         ([[-1, 0]], "values -1"),
         ([[0.0, 1e30]], "1e"),
@@ -250,15 +326,29 @@ def test_gzip_named_otherwise_says_how_to_rename(tmp_path):
     arrays(
         np.int32,
         st.tuples(st.integers(1, 9), st.integers(1, 9)),
-        elements=st.integers(0, 65535) | st.integers(0, 130),
+        elements=st.integers(0, 32767) | st.integers(0, 130),
     )
 )
 def test_written_masks_read_back_the_same(tmp_path, quick_disk, labels):
     path = tmp_path / "a.png"
     write_mask(path, labels)
-    is_white = len(np.unique(labels[labels > 0])) == 1 and labels.max() in (255, 65535)
+    is_white = len(np.unique(labels[labels > 0])) == 1 and labels.max() == 255
     assert np.array_equal(read_mask(Source(path)).pixels, labels > 0 if is_white else labels)
     assert [item.name for item in path.parent.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, ">u2"])
+def test_high_labels_on_areas_are_no_soft_mask(tmp_path, dtype):
+    labels = label_map(1, 40000, 65000)
+    write_mask(tmp_path / "a.png", labels)
+    assert np.array_equal(read_mask(Source(tmp_path / "a.png")).pixels, labels)
+    np.save(tmp_path / "a.npy", labels.astype(dtype))
+    assert np.array_equal(read_mask(Source(tmp_path / "a.npy")).pixels, labels)
+
+
+def test_high_labels_that_would_read_back_as_a_soft_mask_are_not_written(tmp_path):
+    with pytest.raises(InputError, match=r"a\.png: labels up to 40000 on thin areas.*renumber"):
+        write_mask(tmp_path / "a.png", np.array([[0, 1, 2, 40000]], np.int32))
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):

@@ -280,6 +280,116 @@ def test_a_series_pairs_with_a_nifti_and_its_affine_agrees(tmp_path):
     assert single.name == "p1:0"
 
 
+def groups(**tags):
+    """Return functional groups by their sequence, with the attributes of each."""
+    found = pydicom.Dataset()
+    for name, attributes in tags.items():
+        group = pydicom.Dataset()
+        for keyword, value in attributes.items():
+            setattr(group, keyword, value)
+        setattr(found, name, [group])
+    return found
+
+
+def enhanced(path, frames, shared, own):
+    """Write an enhanced file: it says nothing of geometry, window and rescaling at its top."""
+    dicom(path, frames, NumberOfFrames=len(frames), SharedFunctionalGroupsSequence=[shared])
+    dataset = pydicom.dcmread(path)
+    for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(dataset, name)
+    dataset.PerFrameFunctionalGroupsSequence = own
+    dataset.save_as(path)
+
+
+UPRIGHT = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+MEASURES = {"PixelSpacing": [0.5, 0.25], "SliceThickness": 2}
+
+
+@pytest.mark.parametrize("window", [None, (0, 800)])
+def test_an_enhanced_file_shows_what_its_classic_series_shows(tmp_path, window):
+    stored = np.random.default_rng(0).integers(0, 400, (3, 4, 5))
+    slopes, zs = (2, 3, 5), (6.0, 0.0, 3.0)
+    for number in range(3):
+        tags = {"RescaleSlope": slopes[number], "RescaleIntercept": -1000, "WindowCenter": -600, "WindowWidth": 700}
+        dicom(tmp_path / "series" / f"{number}.dcm", stored[number], z=zs[number], **tags)
+    shared = groups(
+        PixelMeasuresSequence=MEASURES,
+        PlaneOrientationSequence=UPRIGHT,
+        FrameVOILUTSequence={"WindowCenter": -600, "WindowWidth": 700},
+    )
+    own = [
+        groups(
+            PlanePositionSequence={"ImagePositionPatient": [0, 0, z]},
+            PixelValueTransformationSequence={"RescaleSlope": slope, "RescaleIntercept": -1000},
+        )
+        for slope, z in zip(slopes, zs, strict=True)
+    ]
+    enhanced(tmp_path / "e.dcm", stored, shared, own)
+    for index in range(3):
+        classic = read_image(Source(tmp_path / "series", index), window=window)
+        picture = read_image(Source(tmp_path / "e.dcm", index), window=window)
+        assert len(np.unique(classic.pixels)) > 2
+        assert np.array_equal(picture.pixels, classic.pixels)
+        assert np.array_equal(picture.affine, classic.affine)
+        assert picture.spacing == classic.spacing == (0.5, 0.25)
+        assert picture.warnings == ["frames-sorted: by position, not as the file holds them"]
+
+
+def test_what_an_enhanced_file_shares_holds_for_all_frames_and_its_first_window_is_taken(tmp_path):
+    stored = np.arange(40).reshape(2, 4, 5)
+    shared = groups(PixelValueTransformationSequence={"RescaleSlope": 10, "RescaleIntercept": -100})
+    own = [groups(FrameVOILUTSequence={"WindowCenter": centre, "WindowWidth": 400}) for centre in (100, 900)]
+    enhanced(tmp_path / "e.dcm", stored, shared, own)
+    for index in range(2):
+        expected = (stored[index] * 10.0 - 100 + 100) / 400 * 255
+        assert np.abs(read_image(Source(tmp_path / "e.dcm", index)).pixels[:, :, 0] - expected).max() < 0.51
+
+
+def test_a_folder_of_one_enhanced_file_is_that_file_and_one_of_two_is_refused(tmp_path):
+    stored = np.arange(60).reshape(3, 4, 5)
+    enhanced(tmp_path / "p1" / "a.dcm", stored, pydicom.Dataset(), [pydicom.Dataset()] * 3)
+    for index in range(3):
+        expected = read_image(Source(tmp_path / "p1" / "a.dcm", index)).pixels
+        assert np.array_equal(read_image(Source(tmp_path / "p1", index)).pixels, expected)
+    enhanced(tmp_path / "p1" / "b.dcm", stored, pydicom.Dataset(), [pydicom.Dataset()] * 3)
+    with pytest.raises(InputError, match="p1: 2 files, some of many frames; put each of these into its own folder"):
+        read_image(Source(tmp_path / "p1", 0))
+
+
+def test_frames_in_one_place_stay_as_they_are_stored(tmp_path):
+    stored = np.stack([np.full((4, 5), value) for value in (0, 30, 10, 20)])
+    shared = groups(PixelMeasuresSequence=MEASURES, PlaneOrientationSequence=UPRIGHT)
+    own = [groups(PlanePositionSequence={"ImagePositionPatient": [0, 0, z]}) for z in (5, 0, 5, 0)]
+    enhanced(tmp_path / "e.dcm", stored, shared, own)
+    pictures = [read_image(Source(tmp_path / "e.dcm", index), window=(15, 30)) for index in range(4)]
+    assert [picture.pixels[0, 0, 0] for picture in pictures] == [0, 255, 85, 170]
+    assert [picture.warnings for picture in pictures] == [[]] * 4
+
+
+def test_an_enhanced_file_with_a_group_too_few_is_refused(tmp_path):
+    own = [groups(PixelValueTransformationSequence={"RescaleSlope": 1, "RescaleIntercept": 0})] * 2
+    enhanced(tmp_path / "e.dcm", np.zeros((3, 4, 5)), pydicom.Dataset(), own)
+    with pytest.raises(InputError, match=r"e\.dcm: 2 functional groups for 3 frames"):
+        read_image(Source(tmp_path / "e.dcm", 0))
+
+
+@pytest.mark.parametrize(("places", "is_remarked"), [((0, 5, 15), True), ((0, 5.1, 10), False), ((0, 5, 5), True)])
+def test_a_series_that_lacks_a_slice_is_remarked_on_image_and_mask(tmp_path, places, is_remarked):
+    for index, z in enumerate(places):
+        dicom(tmp_path / "p1" / f"{index}.dcm", np.eye(4), z=float(z))
+    for picture in (read_image(Source(tmp_path / "p1", 0)), read_mask(Source(tmp_path / "p1", 0))):
+        found = [warning for warning in picture.warnings if warning.startswith("uneven-slices: ")]
+        assert bool(found) == is_remarked
+    if places[-1] == 15:
+        assert found == ["uneven-slices: 5 to 10 mm apart; is a slice missing?"]
+
+
+def test_a_single_pixel_spacing_is_refused(tmp_path, ramp):
+    path = dicom(tmp_path / "a.dcm", ramp, PixelSpacing=[0.5])
+    with pytest.raises(InputError, match=r"PixelSpacing 0\.5 where two numbers were expected; correct the header"):
+        read_image(Source(path))
+
+
 def test_two_series_in_a_folder_are_refused(tmp_path, ramp):
     for series in ("1.1", "1.2"):
         dicom(tmp_path / "images" / "p1" / f"{series}.dcm", ramp, series=series)

@@ -53,3 +53,8 @@ def test_a_box_is_given_once():
 
 def test_without_boxes_no_object_has_one():
     assert match_boxes([], [LEFT, RIGHT], NAMES) == [None, None]
+
+
+def test_a_box_of_coco_goes_to_the_label_of_its_number_or_of_its_name():
+    prompts = [PromptBox(LEFT, "7", name="liver"), PromptBox(RIGHT, "2", name="kidney")]
+    assert match_boxes(prompts, [LEFT, RIGHT], [{"1", "liver"}, {"2", "spleen"}]) == [LEFT, RIGHT]
