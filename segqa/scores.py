@@ -123,7 +123,7 @@ def plan_score(
 def _refuse_images(cases: Cases) -> None:
     """Refuse files that stand on both sides: an image looks like a mask to no one but the network."""
     pairs = {(case.image.path, source.path) for case in cases for source in case.masks.values()}
-    same = sorted(show_name(mask) for image, mask in pairs if image.samefile(mask))
+    same = sorted(show_name(mask) for image, mask in pairs if image.exists() and mask.exists() and image.samefile(mask))
     if same:
         msg = f"{list_some(same, limit=3)}: image and mask are the same file; give the masks of these images"
         raise InputError(msg)

@@ -172,6 +172,14 @@ def test_rows_survive_the_journal_bit_for_bit(plan, tmp_path):
     assert kept == rows
 
 
+def test_a_link_that_leads_nowhere_is_named(plan, demo):
+    path = demo / "masks/average/phantom_02.png"
+    path.unlink()
+    path.symlink_to(demo / "nowhere.png")
+    with pytest.raises(InputError, match=r"average/phantom_02\.png: "):
+        plan()
+
+
 @pytest.mark.parametrize("missing", ["images", "masks", "boxes.json"])
 def test_a_path_that_does_not_exist_is_named(plan, demo, missing):
     (demo / missing).rename(demo / "away")

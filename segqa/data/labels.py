@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 from segqa.errors import InputError
 
 MOST_GREY = 0.5
-"""Share of the pixels of a soft mask that may be neither 0 nor white: a soft mask is mostly 0, an image is not."""
+"""Share of the pixels of a soft mask that may be grey: a sixteenth of the largest value away from it and from 0.
+
+A soft mask is mostly dark or bright, an image is not.
+"""
 
 _MANY_VALUES = 64  # fewer are no shades
 _FEW_LABELS = 32  # beside so few labels 255 is rather "ignore" than the 255th class
@@ -102,11 +105,12 @@ def _half(values: NDArray[Any]) -> int:
 
 
 def _cut_soft(values: NDArray[Any], *, source: object, warnings: list[str]) -> NDArray[np.integer[Any]]:
-    top, white = int(values.max()), np.iinfo(values.dtype).max
-    grey = np.count_nonzero((values != 0) & (values != white)) / values.size
+    top = int(values.max())
+    dark, bright = top // 16, top - top // 16
+    grey = np.count_nonzero((values > dark) & (values < bright)) / values.size
     if grey > MOST_GREY:
-        fact = f"{100 * grey:.0f} % of the pixels are neither 0 nor {white}"
-        msg = f"{source}: {fact}; is it an image, not a mask? Save the mask as 0 and {white}, or as labels"
+        fact = f"{100 * grey:.0f} % of the pixels are grey, between {dark} and {bright}"
+        msg = f"{source}: {fact}; is it an image, not a mask? Save the mask as 0 and {top}, or as labels"
         raise InputError(msg)
     count = int(((values != 0) & (values != top)).sum())
     warnings.append(f"non-binary: {count} pixels between 0 and {top}, cut at {_half(values)}")
