@@ -30,6 +30,12 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that calls `segqa -q` silences no other."""
+    monkeypatch.setattr("segqa.console._quiet", False)
+
+
 @pytest.fixture
 def run() -> Callable[..., Any]:
     """Run `segqa` in this process: `run("flag", path, "--percentile", 5)` has stdout, stderr, exit_code."""

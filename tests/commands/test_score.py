@@ -89,7 +89,7 @@ def test_the_boxes_of_a_coco_file_belong_to_the_label_of_their_category(score, d
     content = {
         "images": [{"id": index, "file_name": f"{stem}.png"} for index, stem in enumerate(stems)],
         "annotations": annotations,
-        "categories": [{"id": 2, "name": "nucleus"}],
+        "categories": [{"id": 1, "name": "cytoplasm"}, {"id": 2, "name": "nucleus"}],
     }
     (demo / "coco.json").write_text(json.dumps(content))
     for path in (demo / "masks").rglob("*.png"):  # missed by every model
