@@ -158,7 +158,11 @@ class Trainer:
     def run(
         self, *, report_every: int = 2048, validate_every: int = 20_000, stop_after: int | None = None
     ) -> Iterator[Progress]:
-        """Train until the plan is done, or so many examples, and yield how it goes; the caller saves when it likes."""
+        """Train until the plan is done, or so many examples, and yield how it goes; the caller saves when it likes.
+
+        Raises:
+            InputError: The loss is not finite any more; the network is that of the step before.
+        """
         end = min(stop_after or self.plan.examples, self.plan.examples)
         start, first, since, total, n_batches = time.monotonic(), self.done, self.done, 0.0, 0
         for inputs, targets, truth in self._batches(end):
@@ -211,6 +215,10 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
             output = self.network(inputs)
         loss = self._loss(output, targets, truth)
+        if not torch.isfinite(loss):
+            fact = f"the loss is {float(loss.detach())} after {self.done} examples"
+            msg = f"{fact}; train anew with less than --learning-rate {self.plan.learning_rate:g}"
+            raise InputError(msg)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network.parameters())

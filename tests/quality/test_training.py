@@ -157,6 +157,15 @@ def test_fewer_examples_than_a_batch_are_refused(records):
         make_trainer(records, replace(PLAN, examples=3))
 
 
+def test_a_training_that_diverges_ends_and_writes_no_weights(records, tmp_path, monkeypatch):
+    trainer = make_trainer(records)
+    monkeypatch.setattr("segqa.quality.training.ranking_loss", lambda scores, _targets: scores.sum() * math.nan)
+    with pytest.raises(InputError, match=r"the loss is nan after 0 examples; .* less than --learning-rate 0\.003"):
+        list(train_to_file(trainer, tmp_path / "a.safetensors", recipe="x", counts={}))
+    assert not (tmp_path / "a.safetensors").exists()
+    assert all(tensor.isfinite().all() for tensor in trainer.network.state_dict().values())
+
+
 def test_the_rate_rises_then_falls_as_a_cosine(records):
     trainer = make_trainer(records, replace(PLAN, examples=1000, warm_up=0.1, learning_rate=1.0))
     rates = []
