@@ -19,6 +19,8 @@ from segqa.spe.support import choose_support, draw_orders
 
 MOST_TEACHERS = 256
 """Training images that teach a cheap engine, at most: each one's share of the work is kept in memory."""
+AT_ONCE = 1024
+"""Images that are segmented at a time: their probabilities take 64 MB."""
 
 
 def measure_agreement(
@@ -47,4 +49,6 @@ def measure_agreement(
 def _find(engine: Engine, images: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> CanvasMasks:
     if not len(support_images):  # no training mask is large enough to teach anything
         return np.zeros((len(images), SIDE, SIDE), dtype=bool)
-    return engine.segment(images, support_images, support_masks) > engine.threshold
+    blocks = (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE))
+    found = [engine.segment(block, support_images, support_masks) > engine.threshold for block in blocks]
+    return np.concatenate(found)

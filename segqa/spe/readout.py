@@ -40,13 +40,15 @@ KEPT_FACTORS = 64
 """Factorised Gram matrices that are kept: those of all sizes and draws, which the next model uses again."""
 QUICK_IMAGES = 512
 """Images whose maps are kept in single precision, 0.8 MB each; conversion takes longer than a score map."""
+KEPT_IMAGES = 4096
+"""Images whose maps are kept at all, the last used: every slice of large volumes would not fit the memory."""
 
 
 class _Features:
     """One image: its maps `(r * r, channels)` by level, and the Gram matrix of all of them on the grid."""
 
     def __init__(self, levels: list[Floats], *, quick: bool = False) -> None:
-        # Half precision: a run keeps the maps of every image, and the ridge does not see the difference. The
+        # Half precision: a run keeps the maps of its images, and the ridge does not see the difference. The
         # quick ones are rounded, too: what is found must not depend on how many images were seen before.
         halved = [level.astype(np.float16) for level in levels]
         self._levels = [level.astype(np.float32) for level in halved] if quick else halved
@@ -123,10 +125,14 @@ class Readout:
 
     def _look_up(self, image: NDArray[np.uint8]) -> _Features:
         key = hashlib.sha256(image.tobytes()).digest()
-        if key not in self._features:
+        found = self._features.pop(key, None)
+        if found is None:
             levels = _build_levels(self._session, image)
-            self._features[key] = _Features(levels, quick=len(self._features) < QUICK_IMAGES)
-        return self._features[key]
+            found = _Features(levels, quick=len(self._features) < QUICK_IMAGES)
+        self._features[key] = found
+        while len(self._features) > KEPT_IMAGES:
+            del self._features[next(iter(self._features))]
+        return found
 
     def _factorise(self, supports: list[_Features], key: bytes) -> Any:
         if key not in self._factors:

@@ -56,6 +56,17 @@ def test_agreement_is_each_metric_of_the_predictions_against_what_training_masks
         assert by_image.tolist() == [[each[name] for name in METRICS] for each in expected]
 
 
+def test_many_images_are_segmented_some_at_a_time(monkeypatch):
+    training, predicted = training_of(square(40)), predicted_of(a=[square(at) for at in (38, 40, 42, 50, 70)])
+    expected = measure(training, predicted)
+    monkeypatch.setattr(agreement, "AT_ONCE", 2)
+    engine = Majority()
+
+    np.testing.assert_array_equal(measure(training, predicted, engine), expected)
+
+    assert len(engine.shown) == 3
+
+
 @pytest.mark.parametrize(("is_cheap", "n"), [(True, 7), (False, 3)])
 def test_a_cheap_engine_is_taught_by_more_images(is_cheap, n, monkeypatch):
     monkeypatch.setattr(agreement, "MOST_TEACHERS", 7)

@@ -136,6 +136,18 @@ def test_masks_without_contrast_and_constant_images_give_finite_probabilities(en
 
 
 @pytest.mark.slow
+def test_the_maps_of_the_images_that_were_used_last_are_kept(monkeypatch):
+    monkeypatch.setattr(readout, "KEPT_IMAGES", 3)
+    images, masks = draw_discs(5)
+    engine, fresh = Readout(), Readout()
+
+    engine.segment(images, images[:2], masks[:2])
+
+    assert len(engine._features) == 3
+    again, expected = (each.segment(images[:1], images[1:], masks[1:]) for each in (engine, fresh))
+    np.testing.assert_array_equal(again, expected)
+
+
 def test_the_graph_gives_the_features_of_timm(engine):
     timm = pytest.importorskip("timm")
     torch = pytest.importorskip("torch")
