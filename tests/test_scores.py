@@ -178,6 +178,9 @@ def test_a_link_that_leads_nowhere_is_named(plan, demo):
     path.symlink_to(demo / "nowhere.png")
     with pytest.raises(InputError, match=r"average/phantom_02\.png: "):
         plan()
+    skipping = plan(reading=Reading(on_error="skip"))
+    (row,) = to_table(run_score(skipping, journal=demo / "journal")).filter(status="error").to_dicts()
+    assert (row["case"], row["model"]) == ("phantom_02", "average")
 
 
 @pytest.mark.parametrize("missing", ["images", "masks", "boxes.json"])

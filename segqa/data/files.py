@@ -30,9 +30,16 @@ def list_some(items: Sequence[str], *, limit: int = 5) -> str:
 
 
 def files_below(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among paths and in the folders among them: a DICOM series is a folder."""
-    found = (path.rglob("*") if path.is_dir() else [path] for path in paths)
-    return [path for some in found for path in some if path.is_file()]
+    """Return the files among paths and in the folders among them, also in those that links lead to."""
+    return [file for path in paths for file in (_walk(path) if path.is_dir() else [path])]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, followlinks=True):
+        here = Path(root).resolve()
+        # A link to where it lies itself, or above, would never end.
+        folders[:] = [name for name in folders if (here / name).resolve() not in (here, *here.parents)]
+        yield from (Path(root) / name for name in files)
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from segqa.data.boxes import case_key
-from segqa.data.files import list_some, show_name
+from segqa.data.files import files_below, list_some, show_name
 from segqa.data.formats import Format, sniff, split_name
 from segqa.errors import InputError
 
@@ -72,7 +71,7 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
     """
     found: dict[str, list[Path]] = {}
     ignored: list[str] = []
-    for path in sorted(_files_below(folder)):
+    for path in sorted(files_below([folder])):
         relative = path.relative_to(folder)
         if any(part.startswith(".") or part.lower() in _JUNK for part in relative.parts):
             continue
@@ -88,14 +87,6 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
         msg = f"{show_name(folder)}: no pictures in {folder}; PNG, JPEG, TIFF, NIfTI, DICOM and .npy are read"
         raise InputError(msg)
     return {key: paths[0] for key, paths in found.items()}, ignored
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, and below the folders that links lead to, unless these are above it."""
-    for root, folders, files in os.walk(folder, followlinks=True):
-        here = Path(root).resolve()
-        folders[:] = [name for name in folders if (here / name).resolve() not in (here, *here.parents)]
-        yield from (Path(root) / name for name in files)
 
 
 def _is_picture(path: Path) -> bool:

@@ -28,12 +28,12 @@ def journal_key(*, options: Mapping[str, object], weights: str, inputs: Iterable
     Args:
         options: What the result depends on; values that JSON does not know count by their text.
         weights: Hash of the weights.
-        inputs: Every file read; their order does not matter.
+        inputs: Every file read; their order does not matter, nor do links that lead nowhere.
 
     Returns:
         64 hexadecimal digits.
     """
-    stats = ((str(path), path.stat()) for path in inputs)
+    stats = ((str(path), path.stat()) for path in inputs if path.exists())
     files = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     text = json.dumps([dict(options), weights, files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
