@@ -197,12 +197,13 @@ def _pixels(dataset: Dataset, path: Path) -> NDArray[np.generic]:
     """Return the rescaled pixels of a file, its frames in order of their positions."""
     pixels = dataset.pixel_array
     frames = split_frames(dataset)
+    order = _frame_order(frames)
     if len(frames) > 1:
         if len(frames) != dataset.get("NumberOfFrames"):
             fact = f"{len(frames)} functional groups for {dataset.get('NumberOfFrames')} frames"
             msg = f"{show_name(path)}: {fact}; export the file again"
             raise InputError(msg)
-        pixels = pixels[_frame_order(frames)]
+        pixels = pixels[order]
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         colors = apply_color_lut(pixels, dataset)
         return (colors >> 8).astype(np.uint8) if colors.dtype.itemsize == 2 else colors
@@ -210,7 +211,7 @@ def _pixels(dataset: Dataset, path: Path) -> NDArray[np.generic]:
         return np.asarray(pixels)
     if len(frames) == 1:
         return _rescale(pixels, frames[0])
-    return np.stack([_rescale(plane, frames[index]) for plane, index in zip(pixels, _frame_order(frames), strict=True)])
+    return np.stack([_rescale(plane, frames[index]) for plane, index in zip(pixels, order, strict=True)])
 
 
 def _rescale(pixels: NDArray[np.generic], frame: Dataset) -> NDArray[np.generic]:

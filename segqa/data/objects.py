@@ -120,7 +120,7 @@ def _meant_label(prompt: PromptBox, names: Mapping[int, str]) -> int | None:
     return label_number(prompt.label)
 
 
-def _present_labels(label_map: LabelMap) -> set[int]:
+def present_labels(label_map: LabelMap) -> set[int]:
     """Return the labels above 0; counting beats sorting by far where labels are small numbers."""
     if label_map.size and label_map.min() >= 0 and label_map.max() < label_map.size:
         return set(np.flatnonzero(np.bincount(label_map.ravel())).tolist()) - {0}
@@ -133,7 +133,7 @@ def _choose_labels(label_map: LabelMap, labels: Sequence[int] | None, meant: Seq
             msg = "label 0 is the background; choose among the labels above it"
             raise InputError(msg)
         return list(dict.fromkeys(labels))
-    present = _present_labels(label_map) | {label for label in meant if label is not None}
+    present = present_labels(label_map) | {label for label in meant if label is not None}
     return sorted(present - {0}) or [1]
 
 

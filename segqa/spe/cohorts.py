@@ -14,6 +14,7 @@ from PIL import Image
 from segqa import metrics
 from segqa.data.cases import find_cases, read_case
 from segqa.data.files import list_some
+from segqa.data.objects import present_labels
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas
@@ -79,8 +80,7 @@ def read_labelled(images: Path, masks: Path, *, watch: Watch) -> Labelled:
         label_map = loaded.masks[TRUTH].pixels
         if not _is_too_empty(case, label_map):
             found.append(shrink_image(loaded.image.pixels))
-            present = [int(label) for label in np.unique(label_map) if label]
-            maps.append({label: shrink_mask(label_map == label) for label in present})
+            maps.append({label: shrink_mask(label_map == label) for label in present_labels(label_map)})
     labels = sorted({label for row in maps for label in row})
     if not labels:
         msg = f"{masks}: no foreground in any training mask; give the masks that belong to {images}"
@@ -122,7 +122,7 @@ def read_predicted(
         is_slice = case.image.slice_index is not None
         if is_slice and np.ptp(row.image) == 0:
             continue
-        found = {int(label) for label_map in row.label_maps.values() for label in np.unique(label_map)} - {0}
+        found = set().union(*(present_labels(label_map) for label_map in row.label_maps.values()))
         shown.append(not is_slice or bool(found))
         present |= found
         if truth is not None:
