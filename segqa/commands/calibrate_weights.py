@@ -9,6 +9,7 @@ import typer
 
 from segqa import console
 from segqa.commands.results import spare_inputs
+from segqa.commands.trained import check_weights_name
 
 
 def calibrate_weights(
@@ -49,6 +50,7 @@ def calibrate_weights(
 
     spare_inputs(out, *(stand_in or ()))
     target = out or weights
+    check_weights_name(target)
     check_writable(target)
     library = read_library(prepared)
     evaluator, *others = (load_evaluator(path, runtime=runtime, device=device) for path in (weights, *(stand_in or ())))

@@ -101,6 +101,9 @@ def prepare(
         max_cases=max_cases,
     )
     specs = [spec for spec in segmenter or ["litemedsam"] if spec != "none"]
+    if points and not specs:
+        msg = "--points: there is no segmenter to prompt; add --segmenter with a SAM, MedSAM or SAM-Med2D"
+        raise InputError(msg)
     _check_sources(plan, specs)
     _announce(plan, components=components)
     if dry_run:

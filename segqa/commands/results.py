@@ -87,11 +87,8 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     from segqa.decisions import agreement
 
     joined = agreement.join_truth(scores, truth)
-    if n_unscored := joined.height - scores.height:
-        console.warn(
-            f"{n_unscored} of {truth.height} true rows have no score, as of objects that a mask misses; "
-            "give `segqa score` and `segqa evaluate` the same --boxes and their objects are the same"
-        )
+    if remark := agreement.unscored_remark(scores, truth, joined):
+        console.warn(remark)
     return joined
 
 

@@ -149,8 +149,11 @@ def place_box(box: Box, height: int, width: int, *, name: str = "box") -> tuple[
     """Return the part of a box inside an image of that size, with the remark `box-clipped` if it was cut.
 
     Raises:
-        InputError: More than 10 % of its area lies outside; `name` says which box.
+        InputError: It has no area, or more than 10 % of it lies outside; `name` says which box.
     """
+    if not box.area:
+        msg = f"{name}: ({box.x0}, {box.y0}, {box.x1}, {box.y1}) has no area; corners are x0, y0, x1, y1"
+        raise InputError(msg)
     inside = box.clip(height, width)
     if inside == box:
         return box, []

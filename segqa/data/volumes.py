@@ -32,7 +32,8 @@ from segqa.errors import InputError
 
 T = TypeVar("T")
 
-_remembered = 8
+_FEW = 8
+_remembered = _FEW
 _PERCENTILES = (0.5, 99.5)
 
 
@@ -134,6 +135,14 @@ def remember_at_least(n_files: int) -> None:
     global _remembered
     with _slots_lock:
         _remembered = max(_remembered, n_files)
+
+
+def forget() -> None:
+    """Let go of all decoded files, and keep only a few again: a program that goes on needs its memory."""
+    global _remembered
+    with _slots_lock:
+        _slots.clear()
+        _remembered = _FEW
 
 
 def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:

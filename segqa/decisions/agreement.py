@@ -58,6 +58,17 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([joined, unscored.select(*KEY_COLUMNS, *added)], how="diagonal")
 
 
+def unscored_remark(scores: pl.DataFrame, truth: pl.DataFrame, joined: pl.DataFrame) -> str | None:
+    """Return a line on rows of the truth that `join_truth` found no score of; `None` when there are none."""
+    n_unscored = joined.height - scores.height
+    if not n_unscored:
+        return None
+    return (
+        f"{n_unscored} of {truth.height} true rows have no score, as of objects that a mask misses; "
+        "give `segqa score` and `segqa evaluate` the same --boxes and their objects are the same"
+    )
+
+
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of objects; that of a file that is broken or not there stays only where its case has no other.
 

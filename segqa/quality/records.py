@@ -48,8 +48,8 @@ class Candidate:
     """The segmenter's own estimate, in its own scale."""
     outside: float
     """Area of the mask beyond the record, in pixels of the record."""
-    image_box: Box | None = None
-    """`box` in pixels of the stored image; older shards do not tell."""
+    image_box: Box
+    """`box` in pixels of the stored image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def read_skipped(path: Path) -> list[dict[str, str]]:
 
 
 def read_inputs(path: Path) -> dict[str, str]:
-    """Return, by case of a whole shard, what tells its files from others; older shards do not know."""
+    """Return, by case of a whole shard, what tells its files from others."""
     return _read_block(path, _INPUTS) or {}
 
 
@@ -195,6 +195,9 @@ def read_shard(path: Path) -> list[Record]:
         InputError: When the file is not a whole shard.
     """
     rows = read_rows(path)
+    if any("image_box" not in candidate for row in rows for candidate in row["candidates"]):
+        msg = f"{path}: of an earlier version of segqa; run `segqa prepare` into a new folder"
+        raise InputError(msg)
     with safe_open(path, framework="numpy") as shard:
         return [_read_record(shard, index, row) for index, row in enumerate(rows)]
 
@@ -210,5 +213,4 @@ def _read_record(shard: Any, index: int, row: dict[str, Any]) -> Record:
 
 
 def _read_candidate(row: dict[str, Any]) -> Candidate:
-    place = row.get("image_box")
-    return Candidate(**row | {"box": Box(**row["box"]), "image_box": place and Box(**place)})
+    return Candidate(**row | {name: Box(**row[name]) for name in ("box", "image_box")})

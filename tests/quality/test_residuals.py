@@ -16,7 +16,8 @@ def make_record(dataset, group, seed, *, prompt="exact"):
     rng = np.random.default_rng(seed)
     phantom = make_phantom(rng, side=64)
     mask = spoil(phantom.truth, 0.8, rng) == 1
-    candidate = Candidate("sam", prompt, Box.from_mask(mask), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+    box = Box.from_mask(mask)
+    candidate = Candidate("sam", prompt, box, 0.5, 0.3, 1.0, 1.0, None, 0.0, box)
     labels = phantom.truth.astype(np.uint8)
     pixels = np.ascontiguousarray(phantom.image[..., :1])
     return Record(f"c{seed}", group, dataset, "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask]))

@@ -32,7 +32,8 @@ def phantom_record(seed):
     phantom = make_phantom(rng, side=64)
     truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
     dice = 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
-    candidate = Candidate("sam", "exact", Box.from_mask(truth), dice, dice / (2 - dice), 1.0, 1.0, None, 0.0)
+    box = Box.from_mask(truth)
+    candidate = Candidate("sam", "exact", box, dice, dice / (2 - dice), 1.0, 1.0, None, 0.0, box)
     pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
     return Record(f"c{seed}", f"c{seed}", "phantoms", "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask]))
 

@@ -24,7 +24,7 @@ from segqa.errors import InputError
 TRUTH = "truth"
 """Name of the reference where a finder of cases asks for a model's."""
 
-_SLICE = re.compile(r"([^_]+)_(?:.*_)?s\d+")
+_SLICE = re.compile(r"((?:[^\d_]+_)*?[^_]*\d[^_]*)_(?:.*_)?s\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,13 @@ def read_labelled(
     size = truth.labels.shape
     if "exif-rotated" in picture.warnings and picture.pixels.shape[1::-1] == size != picture.pixels.shape[:2]:
         picture = read_image(case.image, window=window, nan=nan, orient=False)
-    check_same_size(picture.pixels.shape, size, case.image, case.image)
+    check_same_size(picture.pixels.shape, size, case.image, _truth_source(case))
     return cast(Image, picture.pixels), truth
+
+
+def _truth_source(case: LabelledCase) -> Source:
+    """Return where the reference is read from, for messages."""
+    return replace(case.image, path=case.truth_files[0] if case.truth_files else case.image.path)
 
 
 def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> Dataset:
@@ -207,8 +212,9 @@ def read_label_map(source: Source) -> Truth:
 def group_of(case: str) -> str:
     """Return the group that a case's name tells: slices of one volume belong together.
 
-    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`) is of what comes before
-    the first `_`; any other case is a group of its own.
+    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`, `case_12_s03`) is of what
+    it begins with, up to its first number (`patient001`, `case_12`); any other case is a group of its own, also one
+    that has no other number (`brats_s001` is a subject, not a slice).
     """
     stem, colon, _ = case.rpartition(":")
     if colon:

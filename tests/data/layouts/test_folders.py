@@ -64,7 +64,7 @@ def test_sizes_that_differ_are_refused_when_read(tmp_path, draw):
     (tmp_path / "labels").mkdir()
     Image.fromarray(np.ones((30, 41), np.uint8)).save(tmp_path / "labels" / "a.png")
 
-    with pytest.raises(InputError, match="mask 41 x 30, image 40 x 30"):
+    with pytest.raises(InputError, match=r"labels/a\.png: mask 41 x 30, image 40 x 30 \(.*, scans/a\.png\)"):
         read_labelled(read(tmp_path / "scans", tmp_path / "labels").cases[0])
 
 
