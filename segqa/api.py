@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from segqa.data.reading import Reading
     from segqa.data.types import Case
     from segqa.quality.runners import RuntimeName
-    from segqa.quality.scoring import Reading
 
 MAX_SHOWN = 20
 """Rows that a notebook shows."""
@@ -168,8 +168,8 @@ def score(
 ) -> Scores:
     """Predict the Dice of every mask, as `segqa score` does; options and errors as `scores.plan_score`.
 
-    Warns (`UserWarning`) of what the command tells on stderr: files without partner, boxes that belong to no image, masks
-    that lie elsewhere than their images.
+    Warns (`UserWarning`) of what the command tells on stderr: boxes that belong to no image, images without a box,
+    masks that lie elsewhere than their images.
     """
     from segqa.data.volumes import forget
     from segqa.scores import plan_score, run_score, to_table

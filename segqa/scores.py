@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
 from segqa.data.files import files_below, list_some, show_name
+from segqa.data.reading import Reading
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.output.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.runners import RuntimeName
-from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
+from segqa.quality.scoring import Evaluator, Row, error_row, load_evaluator, score_cases
 from segqa.schema import SCORE_SCHEMA
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 

@@ -150,7 +150,7 @@ def test_scoring_in_a_way_that_there_is_not_is_refused(tiny_weights, tmp_path, o
     ],
 )
 def test_a_reading_that_there_is_not_is_refused(options, text):
-    from segqa.quality.scoring import Reading
+    from segqa.data.reading import Reading
 
     with pytest.raises(InputError, match=text):
         Reading(**options)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from segqa import scores
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 from segqa.phantoms import write_demo
-from segqa.quality.scoring import Reading
 from segqa.schema import SCORE_COLUMNS, SCORE_SCHEMA
 from segqa.scores import plan_score, run_score, to_table
 

@@ -21,9 +21,10 @@ from segqa import metrics
 from segqa.data.boxes import Box
 from segqa.data.files import write_whole
 from segqa.data.layouts.dataset import LabelledCase, read_labelled
+from segqa.data.reading import Reading
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
-from segqa.prepared import Reading, plan_prepare
+from segqa.prepared import plan_prepare
 from segqa.quality.preparation import Settings
 from segqa.quality.records import Record, pack_masks
 from segqa.segmenters.base import Prompt, Segmenter

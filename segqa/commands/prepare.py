@@ -72,7 +72,8 @@ def prepare(
     segqa prepare images masks --predictions unet=results/unet --corruptions 2
     """
     from segqa.data.layouts.dataset import Finding
-    from segqa.prepared import RECORDS, SKIPPED, Reading, plan_prepare, run_prepare
+    from segqa.data.reading import Reading
+    from segqa.prepared import RECORDS, SKIPPED, plan_prepare, run_prepare
     from segqa.quality.preparation import Settings
 
     for name in (RECORDS, SKIPPED):
@@ -91,7 +92,7 @@ def prepare(
             points=points,
             corruptions=corruptions,
         ),
-        reading=Reading(window, nan, on_error),
+        reading=Reading(window=window, nan=nan, on_error=on_error),
         layout=layout,
         finding=Finding(axis=axis, allow_missing=allow_missing),
         predictions=predictions or (),

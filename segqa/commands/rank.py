@@ -99,7 +99,7 @@ def rank(
         _check_table_call(context, has_masks=named is not None, copies=copy_best is not None)
         frame = tables.read_scores(scores)
     else:
-        from segqa.quality.scoring import Reading
+        from segqa.data.reading import Reading
         from segqa.scores import plan_score
 
         spare_inputs(DEFAULT_SCORES, truth, boxes, calibration)
@@ -109,7 +109,7 @@ def rank(
             boxes,
             weights=weights,
             calibration=calibration,
-            reading=Reading(parse_labels(labels), objects, window, nan),
+            reading=Reading(parse_labels(labels), objects, window=window, nan=nan),
             axis=axis,
             allow_missing=allow_missing,
             workers=workers,

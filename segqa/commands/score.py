@@ -77,8 +77,8 @@ def score(
 
     segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
     """
+    from segqa.data.reading import Reading
     from segqa.output.runrecord import record_path
-    from segqa.quality.scoring import Reading
     from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
 
@@ -92,7 +92,7 @@ def score(
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
         raise InputError(msg)
-    reading = Reading(parse_labels(labels), objects, window, nan, on_error)
+    reading = Reading(parse_labels(labels), objects, window=window, nan=nan, on_error=on_error)
     plan = plan_score(
         images,
         parse_masks(masks),

@@ -47,7 +47,7 @@ class Volume:
     """Range of intensities that every slice is shown in, so that slices of one volume share a scale."""
 
 
-def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume:
+def read_volume(path: Path, kind: Format, role: Role) -> Volume:
     """Decode a file that may hold a volume; a flat one has depth 1.
 
     The limits of an image are the file's own window (DICOM), else the 0.5th and 99.5th percentile of the whole
@@ -56,7 +56,7 @@ def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume
     Raises:
         InputError: Damaged, too large, or not a scalar volume.
     """
-    grid = read_grid(path, kind, role, max_pixels)
+    grid = read_grid(path, kind, role)
     if kind is Format.NIFTI:
         voxels = read_nifti(path, grid)
     elif kind in (Format.DICOM, Format.SERIES):
@@ -73,7 +73,7 @@ def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume
     return Volume(voxels, grid, limits)
 
 
-def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
+def read_grid(path: Path, kind: Format, role: Role) -> Grid:
     """Return shape and geometry of a file that may hold a volume, from its header alone.
 
     Raises:
@@ -85,7 +85,7 @@ def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
         grid = read_dicom_header(path)
     else:
         grid = read_array_header(path, role)
-    check_pixels(math.prod(grid.shape), path, max_pixels)
+    check_pixels(math.prod(grid.shape), path)
     return grid
 
 

@@ -81,6 +81,7 @@ def find_masks(scores: pl.DataFrame, masks: Path | Mapping[str, Path], *, axis: 
 
 
 def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
+    path: Path | None
     if isinstance(masks, Path):
         nested = masks / model
         path = nested if nested.is_dir() or masks.resolve().name != model else masks

@@ -24,9 +24,9 @@ from segqa.data.types import Case, Image, Mask, ObjectMask
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
+    from segqa.data.reading import Reading
     from segqa.quality.error_map import Method
     from segqa.quality.network import QualityNetwork
-    from segqa.quality.scoring import Reading
     from segqa.scores import ScorePlan
 
 SIDE = 256
@@ -133,7 +133,7 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
     Raises:
         InputError: The case cannot be read.
     """
-    return _cut_out(case.name, read_case(case, window=reading.window, nan=reading.nan), reading)
+    return _cut_out(case.name, read_case(case, reading), reading)
 
 
 def _cut_out(name: str, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:

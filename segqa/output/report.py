@@ -24,10 +24,10 @@ from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
 
 if TYPE_CHECKING:
     from segqa.data.cases import Cases
+    from segqa.data.reading import Reading
     from segqa.data.types import Case
     from segqa.output.overlays import Seen
     from segqa.quality.network import QualityNetwork
-    from segqa.quality.scoring import Reading
 
 DEFAULT_LIMIT = 500
 """Rows that a report shows."""

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from segqa.data.boxes import Box
+from segqa.data.reading import Reading
 from segqa.data.types import Case, ObjectMask, Source
 from segqa.errors import InputError
 from segqa.output import overlays
 from segqa.output.overlays import BOX, OUTLINE, draw_overlay, to_data_uri, write_error_maps
-from segqa.quality.scoring import Reading
 
 
 def scene(height=80, width=120):

@@ -16,8 +16,8 @@ from segqa.data.cases import find_cases
 from segqa.data.checks import check_same_size
 from segqa.data.files import list_some, show_name
 from segqa.data.images import read_image
-from segqa.data.intensities import NanPolicy
 from segqa.data.masks import read_mask
+from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, LabelMap, Mask, PromptBox, Source
 from segqa.errors import InputError
 
@@ -117,21 +117,20 @@ class Finding:
     """Whether files without a partner are left out instead of refused."""
 
 
-def read_labelled(
-    case: LabelledCase, *, window: tuple[float, float] | None = None, nan: NanPolicy = "error"
-) -> tuple[Image, Truth]:
-    """Return image and reference of a case, of one size.
+def read_labelled(case: LabelledCase, reading: Reading | None = None) -> tuple[Image, Truth]:
+    """Return image and reference of a case, of one size; of the reading, window and NaN count.
 
     An image that its EXIF orientation turns away from the reference is taken as it is stored.
 
     Raises:
         InputError: A file cannot be read, or the sizes differ.
     """
+    chosen = reading or Reading()
     truth = case.read_truth()
-    picture = read_image(case.image, window=window, nan=nan)
+    picture = read_image(case.image, window=chosen.window, nan=chosen.nan)
     size = truth.labels.shape
     if "exif-rotated" in picture.warnings and picture.pixels.shape[1::-1] == size != picture.pixels.shape[:2]:
-        picture = read_image(case.image, window=window, nan=nan, orient=False)
+        picture = read_image(case.image, window=chosen.window, nan=chosen.nan, orient=False)
     check_same_size(picture.pixels.shape, size, case.image, _truth_source(case))
     return cast(Image, picture.pixels), truth
 

@@ -5,6 +5,7 @@ from PIL import Image
 
 from segqa.data.layouts.dataset import Finding, read_labelled
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 
 
@@ -77,4 +78,4 @@ def test_16_bit_images_are_scaled_by_their_range_or_the_window(tmp_path, draw):
     case = read(tmp_path / "scans", tmp_path / "labels").cases[0]
 
     assert read_labelled(case)[0][5, 5, 0] in (127, 128)
-    assert read_labelled(case, window=(1000, 100))[0][0, 1, 0] == 255
+    assert read_labelled(case, Reading(window=(1000, 100)))[0][0, 1, 0] == 255
