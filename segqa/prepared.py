@@ -20,7 +20,7 @@ from segqa.data.masks import read_mask
 from segqa.data.reading import Reading
 from segqa.data.types import LabelMap, PromptBox, Source
 from segqa.errors import InputError
-from segqa.output.journal import journal_key
+from segqa.journal import journal_key
 from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions

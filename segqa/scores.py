@@ -15,7 +15,7 @@ from segqa.data.files import files_below, list_some, show_name
 from segqa.data.reading import Reading
 from segqa.data.types import Case
 from segqa.errors import InputError
-from segqa.output.journal import Journal, journal_key
+from segqa.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.runners import RuntimeName
 from segqa.quality.scoring import Evaluator, Row, error_row, load_evaluator, score_cases
