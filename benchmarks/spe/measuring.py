@@ -106,10 +106,10 @@ def time_universeg() -> float:
     """Return the CPU seconds of one query with 64 supports; random weights are as quick as trained ones."""
     import torch
 
-    from segqa.spe.universeg import UniverSeg, expected_shapes
+    from segqa.spe.universeg import UniverSeg, universeg_shapes
 
     generator = torch.Generator().manual_seed(0)
-    shapes = expected_shapes(64).items()
+    shapes = universeg_shapes(64).items()
     network = UniverSeg({name: torch.randn(shape, generator=generator) * 0.01 for name, shape in shapes})
     support = network.prepare(torch.rand((64, 2, SIDE, SIDE), generator=generator))
     start = time.process_time()

@@ -170,32 +170,31 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     """Load the segmenters, and refuse before the first image what they cannot do."""
     if not specs:
         return []
-    from segqa.quality.preparation import takes_points
-    from segqa.runtime import require_torch
     from segqa.segmenters.registry import CLASSICAL, load_segmenter
 
     place = device
     if not CLASSICAL.issuperset(specs):
-        require_torch("segqa prepare with a segmenter")
-        from segqa.devices import choose_device
-
-        place = str(choose_device(device))
-    loaded = [load_segmenter(spec, device=place) for spec in specs]
-    if points and not any(takes_points(one) for one in loaded):
+        place = _choose_device(device, bfloat16=bfloat16)
+    loaded = [load_segmenter(spec, device=place, bfloat16=bfloat16) for spec in specs]
+    if points and not any(one.takes_points for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
         raise InputError(msg)
-    if bfloat16 and not CLASSICAL.issuperset(specs):
-        import torch
-
-        from segqa.devices import bfloat16_remark
-        from segqa.quality.half_precision import HalfPrecision
-        from segqa.segmenters.prompted import PromptedModel
-
-        console.note("bfloat16: the edges of masks differ a little from those in full precision")
-        if remark := bfloat16_remark(torch.device(place)):
-            console.warn(remark)
-        return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
     return loaded
+
+
+def _choose_device(device: str, *, bfloat16: bool) -> str:
+    """Return where the segmenters compute, and say what half precision does there."""
+    from segqa.runtime import require_torch
+
+    require_torch("segqa prepare with a segmenter")
+    from segqa.devices import bfloat16_remark, choose_device
+
+    place = choose_device(device)
+    if bfloat16:
+        console.note("bfloat16: the edges of masks differ a little from those in full precision")
+        if remark := bfloat16_remark(place):
+            console.warn(remark)
+    return str(place)
 
 
 def _finish(plan: PreparePlan, out: Path) -> None:

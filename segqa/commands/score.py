@@ -124,7 +124,8 @@ def score(
     if error_maps is not None:
         from segqa.output.overlays import write_error_maps
 
-        console.note(f"{write_error_maps(plan, error_maps)} error maps written to {error_maps}")
+        n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
+        console.note(f"{n_maps} error maps written to {error_maps}")
     _record(table, plan, target, time.monotonic() - start)
     _finish(table)
 

@@ -98,8 +98,10 @@ def import_file(
 
     Example: segqa weights import ViT_base_bbox_dice.pth --as evanyseg-vit-b --out evanyseg.safetensors
     """
+    from segqa.importing import import_checkpoint
+
     notice = registry.get_checkpoint(name).notice
-    written = registry.import_checkpoint(path, name, out)
+    written = import_checkpoint(path, name, out)
     if notice:
         console.warn(notice)
     console.result(str(written))

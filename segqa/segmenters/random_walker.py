@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from segqa.errors import InputError, MissingExtraError
+from segqa.errors import InputError, require
 from segqa.segmenters.base import Segmentation, check_prompts
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ class RandomWalker:
     takes_points = False
 
     def __init__(self) -> None:
-        if find_spec("skimage") is None:
-            raise MissingExtraError(self.name, "classical")
+        require("skimage", self.name, extra="classical")
 
     def segment(self, image: Image, prompts: Sequence[Prompt]) -> Segmentation:
         """Return a mask for each box, and no confidence; see `segqa.segmenters.base.Segmenter`.

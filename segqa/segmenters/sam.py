@@ -9,7 +9,7 @@ import torch
 from PIL import Image as PillowImage
 
 from segqa import checkpoints
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ def build_network(encoder: str) -> Any:
     Raises:
         MissingExtraError: When `segment-anything` is not installed.
     """
-    try:
-        from segment_anything import sam_model_registry
-    except ImportError as error:
-        feature = "SAM"
-        raise MissingExtraError(feature, "sam") from error
+    require("segment_anything", "SAM", extra="sam")
+    from segment_anything import sam_model_registry
+
     # The package would load a checkpoint without `weights_only` and onto the device it was saved from.
     return sam_model_registry[encoder](checkpoint=None)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from segqa import checkpoints
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.segmenters.prompted import Frame, PromptedModel
 
 if TYPE_CHECKING:
@@ -125,11 +125,9 @@ def build_network() -> SamMed2dNetwork:
     Raises:
         MissingExtraError: When `segment-anything` is not installed.
     """
-    try:
-        from segment_anything import modeling
-    except ImportError as error:
-        feature = "SAM-Med2D"
-        raise MissingExtraError(feature, "sam") from error
+    require("segment_anything", "SAM-Med2D", extra="sam")
+    from segment_anything import modeling
+
     return SamMed2dNetwork(modeling)
 
 

@@ -108,7 +108,7 @@ def test_without_truth_only_the_histogram_is_written(tmp_path):
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"segqa\[report\]"):
         plots.score_histogram(frame())
 
