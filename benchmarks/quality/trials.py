@@ -54,10 +54,10 @@ def trials_of(record: Record, rng: np.random.Generator) -> Iterator[Trial]:
         return
     truth = record.truth
     height, width = truth.shape
-    own = Box.from_mask(truth) or Box(0, 0, width, height)
+    own = Box.around(truth)
     box = jitter_box(own, 0.1, height=height, width=width, rng=rng)
     filled = np.zeros_like(truth)
-    filled[box.y0 : box.y1, box.x0 : box.x1] = True
+    filled[box.slices] = True
     masks = [("corruption", corrupt(truth, rng)) for _ in range(CORRUPTIONS)]
     masks += [("empty", np.zeros_like(truth)), ("whole box", filled), (REFERENCE, truth)]
     others = int(record.labels.max()) - OWN

@@ -100,6 +100,8 @@ def import_file(
     """
     from segqa.importing import import_checkpoint
 
+    if out is not None:
+        check_weights_name(out)
     notice = registry.get_checkpoint(name).notice
     written = import_checkpoint(path, name, out)
     if notice:

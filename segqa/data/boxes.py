@@ -52,6 +52,17 @@ class Box:
         columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
         return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> Box:
+        """Return the tight box of a mask of shape `(H, W)`; the whole frame when it is empty."""
+        height, width = mask.shape
+        return cls.from_mask(mask) or cls(0, 0, width, height)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Return the rows and columns of the box: `image[box.slices]`; it must lie inside."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
     @property
     def width(self) -> int:
         """Return the extent along x, in pixels."""

@@ -72,13 +72,12 @@ def draw_overlay(
         Pixels `(h, w, 3)` with `max(h, w) == side`.
     """
     part = _surroundings(mask, box)
-    window = (slice(part.y0, part.y1), slice(part.x0, part.x1))
     scale = side / max(part.width, part.height)
     size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
-    pixels = np.asarray(PillowImage.fromarray(image[window]).resize(size, PillowImage.Resampling.BICUBIC))
+    pixels = np.asarray(PillowImage.fromarray(image[part.slices]).resize(size, PillowImage.Resampling.BICUBIC))
     if error is not None:
-        pixels = _heat(pixels, _resize(error[window], size))
-    outline = _outline(_resize(mask[window].astype(np.float32), size) > 0.5)
+        pixels = _heat(pixels, _resize(error[part.slices], size))
+    outline = _outline(_resize(mask[part.slices].astype(np.float32), size) > 0.5)
     pixels = np.where(outline[..., None], np.array(OUTLINE, np.uint8), pixels)
     return pixels if box is None else _draw_box(pixels, box, part, scale)
 

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from segqa.data.boxes import Box, place_box
+from segqa.data.files import write_whole
 from segqa.data.layouts.dataset import TrueObject, Truth
 from segqa.data.types import Image, LabelMap, Mask, PromptBox
 from segqa.errors import InputError
@@ -194,7 +195,6 @@ def _given_boxes(item: LabelledImage, targets: Sequence[Target], skipped: list[S
 def _propose(
     item: LabelledImage, requests: Sequence[_Request], segmenters: Sequence[Segmenter]
 ) -> list[tuple[Target, Proposal]]:
-    height, width = item.truth.shape
     proposals = []
     for segmenter in segmenters if requests else ():
         mine = [request for request in requests if request.kind != POINT or segmenter.takes_points]
@@ -202,7 +202,7 @@ def _propose(
         for request, mask, own in zip(mine, result.masks, result.confidence, strict=True):
             confidence = None if np.isnan(own) else float(own)
             # The paper: a point has no box, so the mask's own decides about the crop.
-            box = request.prompt.box or Box.from_mask(mask) or Box(0, 0, width, height)
+            box = request.prompt.box or Box.around(mask)
             proposals.append((request.target, Proposal(segmenter.name, request.kind, box, mask, confidence)))
     return proposals
 
@@ -228,7 +228,7 @@ def otsu_mask(image: Image, box: Box) -> Mask:
         image: Shape `(H, W, 3)`.
         box: Inside the image.
     """
-    crop = image[box.y0 : box.y1, box.x0 : box.x1].mean(axis=2)
+    crop = image[box.slices].mean(axis=2)
     counts = np.bincount(crop.astype(np.uint8).ravel(), minlength=256).astype(np.float64)
     below = np.cumsum(counts)
     sums = np.cumsum(counts * np.arange(256))
@@ -240,7 +240,7 @@ def otsu_mask(image: Image, box: Box) -> Mask:
         crop.shape[0] // 4 : -(crop.shape[0] // 4) or None, crop.shape[1] // 4 : -(crop.shape[1] // 4) or None
     ]
     mask = np.zeros(image.shape[:2], dtype=bool)
-    mask[box.y0 : box.y1, box.x0 : box.x1] = bright if middle.mean() >= bright.mean() else ~bright
+    mask[box.slices] = bright if middle.mean() >= bright.mean() else ~bright
     return mask
 
 
@@ -349,9 +349,7 @@ def _check_fingerprint(
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = out / "fingerprint.txt"
     if not path.exists():
-        part = path.with_name(path.name + ".part")
-        part.write_text(fingerprint + "\n")
-        part.replace(path)
+        write_whole(path, lambda file: file.write(fingerprint.encode() + b"\n"))
     elif path.read_text().strip() != fingerprint:
         msg = f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
         raise InputError(msg)

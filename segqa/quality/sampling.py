@@ -243,7 +243,7 @@ def _merge_neighbour(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDA
 def _reference_box(truth: Mask, rng: np.random.Generator) -> Box:
     """Return the box that a user would have drawn for the object: mostly a little off."""
     height, width = truth.shape
-    box = Box.from_mask(truth) or Box(0, 0, width, height)
+    box = Box.around(truth)
     if rng.uniform() < 0.4:
         return box
     return jitter_box(box, rng.uniform(0.02, 0.3), height=height, width=width, rng=rng)
@@ -290,8 +290,6 @@ def _truth_in_view(truth: Mask, view: Box, side: int) -> NDArray[np.float32]:
     height, width = truth.shape
     canvas = np.zeros((view.height, view.width), dtype=np.uint8)
     seen = view.clip(height, width)
-    canvas[seen.y0 - view.y0 : seen.y1 - view.y0, seen.x0 - view.x0 : seen.x1 - view.x0] = (
-        truth[seen.y0 : seen.y1, seen.x0 : seen.x1] * 255
-    )
+    canvas[seen.y0 - view.y0 : seen.y1 - view.y0, seen.x0 - view.x0 : seen.x1 - view.x0] = truth[seen.slices] * 255
     small = PillowImage.fromarray(canvas).resize((side, side), PillowImage.Resampling.BILINEAR)
     return np.asarray(small, dtype=np.float32)[None] / np.float32(255)

@@ -170,7 +170,7 @@ class Trainer:
             n_batches += 1
             self.done += len(inputs) * self.n_processes
             finished = end - self.done < self.plan.batch_size
-            if self.done // report_every > since // report_every or finished:
+            if _passes(since, self.done, report_every) or finished:
                 due = self.rank == 0 and (_passes(since, self.done, validate_every) or finished)
                 checks = self.validate() if due else None
                 since = self.done
