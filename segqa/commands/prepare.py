@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.options import (
+    AllowMissingOption,
+    AxisOption,
+    BoxesOption,
+    DeviceOption,
+    NanOption,
+    SeedOption,
+    WindowOption,
+)
 from segqa.commands.results import spare_inputs
 from segqa.errors import ExitCode, InputError
 
@@ -37,7 +46,7 @@ def prepare(
         typer.Option(min=0, max=1, help="Share of the side that a box's edges move; repeatable. [default: 0.1 0.25]"),
     ] = None,
     wrong_boxes: Annotated[int, typer.Option(min=0, help="Boxes on a wrong place, per object.")] = 1,
-    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO.", exists=True)] = None,
+    boxes: BoxesOption = None,
     points: Annotated[bool, typer.Option("--points", help="Also prompt with the object's centre point.")] = False,
     layout: Annotated[str, typer.Option(help="How the data set lies on the disk; see the docs.")] = "auto",
     groups: Annotated[Path | None, typer.Option(help="JSON of case -> patient or volume.", exists=True)] = None,
@@ -47,15 +56,15 @@ def prepare(
     side: Annotated[int, typer.Option(min=32, help="Longest side of a record in pixels; larger crops shrink.")] = 320,
     max_cases: Annotated[int | None, typer.Option(min=1, help="Take only so many cases, evenly spaced.")] = None,
     components: Annotated[bool, typer.Option("--components", help="Large parts of a label are objects too.")] = False,
-    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
-    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
-    nan: Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")] = "error",
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    window: WindowOption = None,
+    axis: AxisOption = -1,
+    nan: NanOption = "error",
+    allow_missing: AllowMissingOption = False,
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="skip: a case that cannot be read becomes a row; exit with 4.")
     ] = "stop",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Encode in half precision: faster, edges of masks differ.")
     ] = False,

@@ -8,29 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
     CalibrationOption,
+    FormatOption,
     LabelsOption,
     MasksOption,
     NanOption,
     ObjectsOption,
+    OutputOption,
     WeightsOption,
     WindowOption,
+    WorkersOption,
+    parse_labels,
     parse_masks,
 )
-from segqa.commands.results import (
-    DEFAULT_SCORES,
-    FormatOption,
-    OutputOption,
-    check_output,
-    hand_over,
-    join_truth,
-    parse_labels,
-    spare_inputs,
-)
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, spare_inputs
 from segqa.config import is_on_call
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -68,7 +63,7 @@ def rank(
     axis: AxisOption = -1,
     nan: NanOption = "error",
     allow_missing: AllowMissingOption = False,
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    workers: WorkersOption = 0,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AxisOption,
     BoxesOption,
     LabelsOption,
     MasksOption,
     NanOption,
     ObjectsOption,
+    ScoresArgument,
     WindowOption,
+    parse_labels,
     parse_masks,
     paths_of,
 )
-from segqa.commands.results import DEFAULT_SCORES, ScoresArgument, parse_labels, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, spare_inputs
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
 

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
     CalibrationOption,
+    DeviceOption,
+    Format,
     LabelsOption,
     NanOption,
     ObjectsOption,
+    RuntimeOption,
     WeightsOption,
     WindowOption,
+    WorkersOption,
+    parse_labels,
     parse_masks,
 )
-from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over, parse_labels, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -55,11 +60,9 @@ def score(
     ] = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file named with --output.")] = False,
-    runtime: Annotated[
-        Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    runtime: RuntimeOption = "auto",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     error_maps: Annotated[
         Path | None, typer.Option(help="Also write pictures of where each mask is likely wrong (needs PyTorch).")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.options import SeedOption
 from segqa.commands.results import spare_inputs
 
 
@@ -37,7 +38,7 @@ def spe_fit(
         float | None, typer.Option(min=0, help="Stop querying when the pseudo Dice is known to +- this.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the figures of the mappings there.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the journal beside --out.")] = False,
 ) -> None:
     """Fit the estimator of a model's performance and write it into one file.

@@ -9,8 +9,7 @@ import typer
 
 from segqa import console
 from segqa import weights as registry
-from segqa.commands.results import spare_inputs
-from segqa.commands.trained import check_weights_name, hand_over_weights
+from segqa.commands.results import check_weights_name, hand_over_weights, spare_inputs
 from segqa.errors import InputError
 
 app = typer.Typer(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.boxes import case_key
-from segqa.data.files import list_some, show_name
-from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, LeftOut, TrueObject, Truth, group_of, read_json
+from segqa.data.files import list_some, read_json, show_name
+from segqa.data.groups import group_of
+from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, LeftOut, TrueObject, Truth
 from segqa.data.types import Mask, Source
 from segqa.errors import InputError, require
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +12,8 @@ import numpy as np
 
 from segqa.data.cases import find_cases
 from segqa.data.checks import check_same_size
-from segqa.data.files import list_some, show_name
+from segqa.data.files import list_some
+from segqa.data.groups import group_of
 from segqa.data.images import read_image
 from segqa.data.masks import read_mask
 from segqa.data.reading import Reading
@@ -23,8 +22,6 @@ from segqa.errors import InputError
 
 TRUTH = "truth"
 """Name of the reference where a finder of cases asks for a model's."""
-
-_SLICE = re.compile(r"((?:[^\d_]+_)*?[^_]*\d[^_]*)_(?:.*_)?s\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,54 +203,6 @@ def find_pair(image: Path, truth: Path, finding: Finding, *, name: str, group: s
 def read_label_map(source: Source) -> Truth:
     """Return the reference of a label map's file."""
     return Truth(cast(LabelMap, read_mask(source).pixels))
-
-
-def group_of(case: str) -> str:
-    """Return the group that a case's name tells: slices of one volume belong together.
-
-    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`, `case_12_s03`) is of what
-    it begins with, up to its first number (`patient001`, `case_12`); any other case is a group of its own, also one
-    that has no other number (`brats_s001` is a subject, not a slice).
-    """
-    stem, colon, _ = case.rpartition(":")
-    if colon:
-        return stem
-    match = _SLICE.fullmatch(case)
-    return match[1] if match else case
-
-
-def read_groups(path: Path, cases: Sequence[str]) -> list[str]:
-    """Return the group of each case, from a JSON object of case (or `group_of` it, such as its volume) -> group.
-
-    Raises:
-        InputError: A case is not in it: a guess could put look-alikes on both sides of a split.
-    """
-    groups = read_json(path)
-    if not isinstance(groups, dict):
-        msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
-        raise InputError(msg)
-    keys = [case if case in groups else group_of(case) for case in cases]
-    missing = [case for case, key in zip(cases, keys, strict=True) if key not in groups]
-    if missing:
-        msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
-        raise InputError(msg)
-    return [str(groups[key]) for key in keys]
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        InputError: It cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        msg = f"{show_name(path)}: cannot be read ({error.strerror or error})"
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or replace it"
-        raise InputError(msg) from error
 
 
 def label_names(labels: Any) -> dict[int, str]:

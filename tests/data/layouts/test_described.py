@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from segqa.data.layouts.dataset import Finding, group_of, read_labelled
+from segqa.data.groups import group_of
+from segqa.data.layouts.dataset import Finding, read_labelled
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.errors import InputError
 
