@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segqa import checkpoints, published
+from segqa import published, state_dicts
 from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.weights import Checkpoint, cache_dir, get_checkpoint, hash_file
@@ -43,9 +43,9 @@ def import_checkpoint(path: Path, name: str, out: Path | None = None) -> Path:
     if target.exists():
         msg = f"{target}: exists already; remove it first or write elsewhere with --out"
         raise InputError(msg)
-    state = checkpoints.read_state(path)
-    checkpoints.check_shapes(state, published.expected_shapes(name, state), name=name, source=path)
-    checkpoints.check_finite(state, source=path)
+    state = state_dicts.read_state(path)
+    state_dicts.check_shapes(state, published.expected_shapes(name, state), name=name, source=path)
+    state_dicts.check_finite(state, source=path)
     metadata = _describe_source(known, path)
     if name in published.EVANYSEG_BACKBONES:
         state = published.convert_evanyseg(name, state)
@@ -68,9 +68,9 @@ def _describe_source(known: Checkpoint, path: Path) -> dict[str, str]:
 
 def _describe_evaluator(backbone: str, state: Mapping[str, torch.Tensor], known: Checkpoint) -> dict[str, str]:
     """Return what `segqa score --weights` needs to know: the paper's ψ, linear heads without bounds."""
-    from segqa.quality.checkpoints import metadata
     from segqa.quality.network import NetworkSpec
     from segqa.quality.preprocessing import EVANYSEG
+    from segqa.quality.weights_file import metadata
 
     heads = tuple(dict.fromkeys(key.split(".")[1] for key in state if key.startswith("heads.")))
     spec = NetworkSpec(EVANYSEG, backbone=backbone, heads=heads, bounded=False, compare=False)

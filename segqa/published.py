@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from segqa.checkpoints import Shapes
+    from segqa.state_dicts import Shapes
 
 _SAM_ENCODERS = {
     # width, blocks, heads, blocks with global attention

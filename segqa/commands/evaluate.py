@@ -85,4 +85,4 @@ def evaluate(
     if known is not None:
         agreed = agreement.agreement_table(join_truth(known, table))
         title = "Agreement of predicted and true Dice"
-        hand_over(agreed, output=None, file_format=file_format, schema="segqa.agreement", title=title)
+        hand_over(agreed, output=None, file_format=file_format, schema="segqa.statistics", title=title)

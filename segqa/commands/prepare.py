@@ -137,7 +137,7 @@ def _jitters(shares: list[float] | None) -> tuple[float, ...]:
 
 def _check_sources(plan: PreparePlan, specs: list[str]) -> None:
     """Refuse unknown segmenters, and sources of one name, which no table could tell apart."""
-    from segqa.quality.preparation import CORRUPTION, OTSU
+    from segqa.quality.records import CORRUPTION, OTSU
     from segqa.segmenters.registry import segmenter_name
 
     names = [OTSU, CORRUPTION, *(segmenter_name(spec) for spec in specs), *(one.name for one in plan.predictions)]
@@ -167,7 +167,7 @@ def _announce(plan: PreparePlan, *, components: bool) -> None:
 
 
 def _dry_text(plan: PreparePlan, specs: list[str], out: Path) -> str:
-    from segqa.quality.preparation import CORRUPTION, OTSU
+    from segqa.quality.records import CORRUPTION, OTSU
 
     sources = [*specs, *(folder.name for folder in plan.predictions), OTSU]
     sources += [CORRUPTION] if plan.settings.corruptions else []

@@ -95,7 +95,7 @@ def hand_over_weights(out: Path) -> None:
     """Write the card beside a weights file that is whole, and say what was written."""
     from segqa.data.files import write_whole
     from segqa.quality.cards import render_card
-    from segqa.quality.checkpoints import read_info
+    from segqa.quality.weights_file import read_info
 
     page = render_card(read_info(out))
     write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))

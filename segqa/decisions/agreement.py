@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from segqa.agreement import aurc, auroc, kendall, mae, pearson, rmse, spearman
 from segqa.decisions.pairs import BETAS, beta_relative_accuracy
 from segqa.errors import InputError
 from segqa.schema import KEY_COLUMNS
+from segqa.statistics import aurc, auroc, kendall, mae, pearson, rmse, spearman
 
 if TYPE_CHECKING:
     import numpy as np

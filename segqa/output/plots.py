@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.agreement import pearson, risk_coverage, spearman
 from segqa.data.files import write_whole
 from segqa.decisions.agreement import defined_pairs
 from segqa.errors import require
+from segqa.statistics import pearson, risk_coverage, spearman
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,10 +17,10 @@ import numpy as np
 import polars as pl
 
 from segqa import __version__
-from segqa.agreement import LOW_QUALITY
 from segqa.decisions.benchmarking import benchmark
 from segqa.errors import require
 from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
+from segqa.statistics import LOW_QUALITY
 
 if TYPE_CHECKING:
     from segqa.data.cases import Cases

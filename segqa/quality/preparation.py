@@ -25,18 +25,25 @@ from segqa.errors import InputError
 from segqa.quality.corruptions import corrupt
 from segqa.quality.cropping import Proposal, make_record
 from segqa.quality.prompting import centre_point, jitter_box, match_boxes, wrong_box
-from segqa.quality.records import Record, join_shards, read_inputs, read_rows, read_shard, read_skipped, write_shard
+from segqa.quality.records import (
+    CORRUPTION,
+    EXACT,
+    FILE,
+    JITTERED,
+    NO_PROMPT,
+    OTSU,
+    POINT,
+    WRONG,
+    Record,
+    join_shards,
+    read_inputs,
+    read_rows,
+    read_shard,
+    read_skipped,
+    write_shard,
+)
 from segqa.quality.targets import Skipped, Target, choose_targets
 from segqa.segmenters.base import Prompt, Segmenter
-
-EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "file", "point", "none"
-"""Kinds of prompts, as records name them."""
-
-CORRUPTION = "corruption"
-"""Source of a mask that was made by spoiling the reference."""
-
-OTSU = "otsu"
-"""Source of a mask that is a threshold inside the box."""
 
 UNFINISHED = "unfinished"
 """Folder of the cases whose shard is not complete yet; gone at the end."""

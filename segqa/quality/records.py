@@ -26,6 +26,15 @@ from segqa.errors import InputError
 OWN = 1
 """Value of the object itself in a record's label map; other objects have higher values."""
 
+EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "file", "point", "none"
+"""Kinds of prompts: the object's own box, boxes moved a little or put elsewhere, the user's, a point, or nothing."""
+
+CORRUPTION = "corruption"
+"""Source of a mask that was made by spoiling the reference."""
+
+OTSU = "otsu"
+"""Source of a mask that is a threshold inside the box."""
+
 _SKIPPED, _INPUTS = "skipped", "inputs"
 _PLAIN_FIELDS = ("case", "group", "dataset", "object", "label", "truth_outside")
 
@@ -35,9 +44,9 @@ class Candidate:
     """A mask that some source proposed for the object of a record."""
 
     source: str
-    """Who made it: `litemedsam`, `otsu`, a model's name."""
+    """Who made it: a segmenter's or model's name, `OTSU` or `CORRUPTION`."""
     prompt: str
-    """`exact`, `jittered`, `wrong` or `file` (the user's) box; `point`; `none` for a source without prompt."""
+    """Kind of the prompt: `EXACT` and so on."""
     box: Box
     """The prompt box, in pixels of the record; the mask's own for a point."""
     dice: float

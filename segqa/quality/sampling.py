@@ -22,7 +22,7 @@ from segqa.quality.corruptions import corrupt, empty, fill_holes, follow_image, 
 from segqa.quality.nesting import nest
 from segqa.quality.preprocessing import BELIEF_STRIDE, Input, Profile, build_input, view_of
 from segqa.quality.prompting import jitter_box
-from segqa.quality.records import OWN, Record
+from segqa.quality.records import CORRUPTION, EXACT, OTSU, OWN, WRONG, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +200,17 @@ def _as_it_is(mask: Mask, rng: np.random.Generator) -> Mask:
 
 def is_wrong(record: Record) -> bool:
     """Tell whether a record is around a wrong box."""
-    return any(candidate.prompt == "wrong" for candidate in record.candidates)
+    return any(candidate.prompt == WRONG for candidate in record.candidates)
 
 
 def _real_masks(record: Record) -> list[int]:
     """Return the candidates that a segmenter made."""
-    return [i for i, c in enumerate(record.candidates) if c.source not in ("otsu", "corruption")]
+    return [i for i, c in enumerate(record.candidates) if c.source not in (OTSU, CORRUPTION)]
 
 
 def _exact_masks(record: Record) -> list[int]:
     """Return the candidates that a segmenter made from an exact box."""
-    return [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
+    return [i for i in _real_masks(record) if record.candidates[i].prompt == EXACT]
 
 
 def _by_dataset(records: Iterable[Record]) -> list[_Labels]:

@@ -20,10 +20,10 @@ from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, ObjectMask
 from segqa.errors import InputError
 from segqa.quality.calibration import Calibration, read_calibration
-from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.runners import Runner, RuntimeName, load_runner
+from segqa.quality.weights_file import CheckpointInfo, read_info
 from segqa.schema import (
     BOX_FROM_FILE,
     BOX_FROM_IMAGE,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 
-from segqa import checkpoints
+from segqa import state_dicts
 from segqa.errors import require
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
@@ -35,7 +35,7 @@ class Sam(PromptedModel):
     def __init__(self, checkpoint: Path, *, encoder: str, device: str = "cpu", name: str) -> None:
         network = build_network(encoder)
         layout = f"sam-{encoder.replace('_', '-')}"
-        checkpoints.load_into(network, checkpoints.read_state(checkpoint), name=layout, source=checkpoint)
+        state_dicts.load_into(network, state_dicts.read_state(checkpoint), name=layout, source=checkpoint)
         super().__init__(network, name=name, device=device)
 
     def preprocess(self, image: Image) -> tuple[torch.Tensor, Frame]:

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from segqa.agreement import aurc, pearson
 from segqa.errors import MissingExtraError
 from segqa.output import plots
+from segqa.statistics import aurc, pearson
 
 pytest.importorskip("matplotlib", reason="figures need the extra `report`")
 

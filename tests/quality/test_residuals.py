@@ -4,12 +4,12 @@ import pytest
 from segqa.data.boxes import Box
 from segqa.errors import InputError
 from segqa.phantoms import make_phantom, spoil
-from segqa.quality.checkpoints import CheckpointInfo
 from segqa.quality.library import Library
 from segqa.quality.preprocessing import Profile
 from segqa.quality.records import Candidate, Record, pack_masks
 from segqa.quality.residuals import Fold, calibrate, make_fold
 from segqa.quality.scoring import Evaluator
+from segqa.quality.weights_file import CheckpointInfo
 
 
 def make_record(dataset, group, seed, *, prompt="exact"):

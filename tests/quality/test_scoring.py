@@ -14,10 +14,10 @@ from segqa.errors import InputError
 from segqa.output.tables import write_table
 from segqa.phantoms import MODELS, write_demo
 from segqa.quality.calibration import Calibration
-from segqa.quality.checkpoints import CheckpointInfo
 from segqa.quality.intervals import Interval
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, _map_in_order, score_case, score_cases, score_mask
+from segqa.quality.weights_file import CheckpointInfo
 from segqa.schema import SCORE_COLUMNS
 from segqa.scores import to_table
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from segqa.agreement import pearson
 from segqa.spe.cohorts import measure_row
 from segqa.spe.engines import create_engine
 from segqa.spe.pseudo import Plan, measure_pseudo
 from segqa.spe.support import draw_orders
+from segqa.statistics import pearson
 
 HEART = 2
 

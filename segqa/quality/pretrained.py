@@ -61,7 +61,7 @@ def _read_litemedsam() -> list[torch.Tensor]:
     halves twice. Here they become smoothing ones, so that TinyViT sees a crop of 160 pixels as LiteMedSAM would one of
     40, about the size of an object in its pictures.
     """
-    from segqa.checkpoints import read_state
+    from segqa.state_dicts import read_state
     from segqa.weights import find_weights
 
     prefix = "image_encoder."
