@@ -1,6 +1,6 @@
 """Column names and types of every table, in one place: code, tests and documentation import them.
 
-Distances carry their unit in the name (`_px`). Scores are in 0..1; an empty cell means "not available".
+Distances carry their unit in the name (`_px`, `_mm`). Scores are in 0..1; an empty cell means "not available".
 """
 
 import polars as pl
@@ -48,6 +48,8 @@ TRUTH_SCHEMA: dict[str, pl.DataType] = {
     "true_pixel_correlation": pl.Float64(),
     "true_hd_px": pl.Float64(),
     "true_hd95_px": pl.Float64(),
+    "true_hd_mm": pl.Float64(),
+    "true_hd95_mm": pl.Float64(),
     "status": pl.String(),
     "reason": pl.String(),
 }

@@ -100,6 +100,7 @@ def evaluate_masks(
     boxes: tuple[PromptBox, ...] = (),
     labels: Sequence[int] | None = None,
     objects: Splitting = "labels",
+    spacing: tuple[float, float] | None = None,
 ) -> list[dict[str, object]]:
     """Return object, label and true metrics of one predicted label map against its reference.
 
@@ -109,10 +110,11 @@ def evaluate_masks(
         boxes: Prompt boxes of the case.
         labels: The labels to look at; all when `None`.
         objects: What is an object where there are no boxes.
+        spacing: Height and width of a pixel in mm, where the file tells.
 
     Returns:
-        Rows of the predicted objects in their order, then of the missed ones. Distances are in pixels; the
-        image diagonal stands for infinity.
+        Rows of the predicted objects in their order, then of the missed ones. Distances are in pixels and, given the
+        spacing, in mm; the image diagonal stands for infinity.
     """
     ours, theirs = (
         _Objects(find_objects(each, boxes=boxes, labels=labels, objects=objects), each.shape) for each in (pred, truth)
@@ -122,13 +124,13 @@ def evaluate_masks(
     rows = []
     for index, found in enumerate(ours.all):
         reference = theirs.mask(partner[index]) if index in partner else empty
-        rows.append(_row(found.object, found.label, ours.mask(index), reference))
+        rows.append(_row(found.object, found.label, ours.mask(index), reference, spacing))
     taken = set(partner.values())
     count = Counter(found.label for found in ours.all)
     for index, one in enumerate(theirs.all):
         if index not in taken and one.area:
             count[one.label] += 1
-            rows.append(_row(str(count[one.label]), one.label, empty, theirs.mask(index)))
+            rows.append(_row(str(count[one.label]), one.label, empty, theirs.mask(index), spacing))
     return rows
 
 
@@ -143,17 +145,20 @@ def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting)
         pred = picture.pixels.astype(np.int32, copy=False)
         check_same_size(truth.shape, pred.shape, case.image, source)
         remark = compare_affines(reference.affine, picture.affine, slice_ranges(case.image, truth.shape))
-        for row in evaluate_masks(pred, truth, boxes=case.boxes, labels=labels, objects=objects):
+        for row in evaluate_masks(
+            pred, truth, boxes=case.boxes, labels=labels, objects=objects, spacing=reference.spacing
+        ):
             if remark is not None:
                 reason = remark if row["reason"] is None else f"{row['reason']}; {remark}"
                 row |= {"status": STATUS_WARNING, "reason": reason}
             yield {"case": case.name, "model": model} | row
 
 
-def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
+def _row(number: str, label: str, pred: Mask, truth: Mask, spacing: tuple[float, float] | None) -> dict[str, object]:
     found = all_metrics(pred, truth)
-    distances = {f"true_{name}_px": finite_distance(found[name], pred.shape) for name in ("hd", "hd95")}
-    values: Mapping[str, float | None] = {f"true_{name}": found[name] for name in OVERLAP_METRICS} | distances
+    values: dict[str, float | None] = {f"true_{name}": found[name] for name in OVERLAP_METRICS}
+    values |= {f"true_{name}_px": finite_distance(found[name], pred.shape) for name in ("hd", "hd95")}
+    values |= _distances_in_mm(found, pred, truth, spacing)
     has_pred, has_truth = bool(pred.any()), bool(truth.any())
     reason = None
     if not has_pred:
@@ -164,6 +169,19 @@ def _row(number: str, label: str, pred: Mask, truth: Mask) -> dict[str, object]:
         values = dict.fromkeys(values)
     status = STATUS_OK if reason is None else STATUS_WARNING
     return {"object": number, "label": label, **values, "status": status, "reason": reason}
+
+
+def _distances_in_mm(
+    in_pixels: Mapping[str, float], pred: Mask, truth: Mask, spacing: tuple[float, float] | None
+) -> dict[str, float | None]:
+    if spacing is None:
+        return dict.fromkeys(("true_hd_mm", "true_hd95_mm"))
+    height, width = spacing
+    if height == width:  # mostly: the search for the nearest pixels need not be repeated
+        found = {name: in_pixels[name] * height for name in ("hd", "hd95")}
+    else:
+        found = all_metrics(pred, truth, spacing=spacing)
+    return {f"true_{name}_mm": finite_distance(found[name], pred.shape, spacing) for name in ("hd", "hd95")}
 
 
 class _Object(NamedTuple):

@@ -85,6 +85,28 @@ def test_nothing_against_nothing_is_undefined_and_kept():
     assert row["status"] == "warning"
 
 
+@pytest.mark.parametrize("spacing", [(0.5, 0.5), (0.5, 2.0)])
+def test_distances_are_also_in_mm_where_the_file_tells_the_size_of_a_pixel(spacing):
+    pred, truth = squares((2, 2)), squares((4, 5))
+    (row,) = evaluate_masks(pred, truth, spacing=spacing)
+    expected = all_metrics(pred > 0, truth > 0, spacing=spacing)
+    assert (row["true_hd_mm"], row["true_hd95_mm"]) == pytest.approx((expected["hd"], expected["hd95"]))
+    assert evaluate_masks(pred, truth)[0]["true_hd95_mm"] is None
+    (missed,) = evaluate_masks(squares(), truth, spacing=spacing)
+    assert missed["true_hd95_mm"] == pytest.approx(np.hypot(16 * spacing[0], 16 * spacing[1]))
+
+
+def test_the_size_of_a_pixel_is_read_from_the_reference(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    for name, shift in (("pred", 0), ("truth", 3)):
+        voxels = np.zeros((20, 20, 2), np.uint8)
+        voxels[4 + shift : 12 + shift, 5:15] = 1  # nibabel's first axis is x
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 0.5, 3.0, 1.0])), tmp_path / name / "a.nii")
+    table = evaluate_cases(find_evaluated(tmp_path / "pred", tmp_path / "truth"))
+    assert table.select("true_hd_px", "true_hd_mm").rows() == [(3.0, 6.0)] * 2
+
+
 def test_an_empty_prediction_is_the_worst_failure():
     (row,) = evaluate_masks(squares(), squares((0, 0)))
     assert row["true_dice"] == 0.0
