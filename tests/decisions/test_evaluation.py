@@ -12,7 +12,7 @@ from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.types import PromptBox
 from segqa.decisions.evaluation import evaluate_cases, evaluate_masks, find_evaluated
 from segqa.errors import InputError
-from segqa.metrics import dice, jaccard
+from segqa.metrics import all_metrics, dice, jaccard
 
 BOXES = (PromptBox(Box(0, 0, 8, 16)), PromptBox(Box(8, 0, 16, 16)))
 
