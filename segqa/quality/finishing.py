@@ -29,7 +29,7 @@ def train_to_file(
         recipe: Name, for the card.
         counts: Records by data set, for the card.
         licence: Of the weights, for the card.
-        resume: Go on from the state, if there is one; do nothing when `is_finished`.
+        resume: Go on from the state, if there is one; ask `is_finished` first.
         stop_after: End after so many examples, in the middle of the plan's schedule; the state stays, to go on from.
 
     Raises:
@@ -37,8 +37,6 @@ def train_to_file(
     """
     check_writable(out)
     state = _state_of(out)
-    if resume and is_finished(trainer, out):
-        return
     if resume and state.exists():
         trainer.load_state(state)
     last: dict[str, float] = {}
@@ -49,8 +47,7 @@ def train_to_file(
         yield progress
     if trainer.rank:
         return
-    batch, left = trainer.plan.batch_size, trainer.plan.examples - trainer.done
-    paused = stop_after is not None and stop_after - trainer.done < batch <= left
+    paused = stop_after is not None and trainer.has_reached(stop_after) and not trainer.has_reached(None)
     card = {
         "licence": licence,
         "recipe": recipe,

@@ -295,9 +295,7 @@ def prepare_shards(
         block = names[start : start + cases_per_shard]
         pieces = {name: unfinished / f"{path.stem}-{number:03d}.safetensors" for number, name in enumerate(block)}
         known = {name: (inputs or {}).get(name, "") for name in block}
-        if path.exists() and len(valid := _valid_cases(path, known)) < len(block):
-            _take_apart(path, {name: pieces[name] for name in valid})
-        if path.exists():
+        if _is_valid(path, pieces, known):
             rows = read_rows(path)
             yield from (sum(row["case"] == name for row in rows) for name in block)
         else:
@@ -310,6 +308,17 @@ def prepare_shards(
         for piece in pieces.values():
             piece.unlink(missing_ok=True)
     shutil.rmtree(unfinished)
+
+
+def _is_valid(path: Path, pieces: Mapping[str, Path], inputs: Mapping[str, str]) -> bool:
+    """Tell whether a shard can stay; one of which only some cases can is taken apart into their pieces."""
+    if not path.exists():
+        return False
+    valid = _valid_cases(path, inputs)
+    if len(valid) < len(pieces):
+        _take_apart(path, {name: pieces[name] for name in valid})
+        return False
+    return True
 
 
 def _valid_cases(path: Path, inputs: Mapping[str, str]) -> list[str]:

@@ -84,14 +84,15 @@ def calibrate(
         InputError: Too few groups are held out for the level.
     """
     whole = _check_groups(folds, level)
-    clusters = [(fold, *cluster) for fold in folds for cluster in _clusters(fold.unseen, whole)]
     own = _reference(evaluator, seen, n_masks, seed)
     references = [own if f.evaluator is evaluator else _reference(f.evaluator, f.seen, n_masks, seed) for f in folds]
-    each = -(-n_masks // len(clusters))
-    parts = [
-        _judge(fold.evaluator, references[folds.index(fold)], name, records, each, seed)
-        for fold, name, records in clusters
+    clusters = [
+        (fold.evaluator, reference, name, records)
+        for fold, reference in zip(folds, references, strict=True)
+        for name, records in _clusters(fold.unseen, whole)
     ]
+    each = -(-n_masks // len(clusters))
+    parts = [_judge(*cluster, each, seed) for cluster in clusters]
     groups = [part.group for part in parts for _ in part.distances]
     data_sets = [part.data_set for part in parts for _ in part.distances]
     predicted = np.concatenate([part.predicted for part in parts])

@@ -163,13 +163,13 @@ class Trainer:
         Raises:
             InputError: The loss is not finite any more; the network is that of the step before.
         """
-        end = min(stop_after or self.plan.examples, self.plan.examples)
+        end = self._end(stop_after)
         start, first, since, total, n_batches = time.monotonic(), self.done, self.done, 0.0, 0
         for inputs, targets, truth in self._batches(end):
             total += self._step(inputs, targets, truth)
             n_batches += 1
             self.done += len(inputs) * self.n_processes
-            finished = end - self.done < self.plan.batch_size
+            finished = self.has_reached(stop_after)
             if _passes(since, self.done, report_every) or finished:
                 due = self.rank == 0 and (_passes(since, self.done, validate_every) or finished)
                 checks = self.validate() if due else None
@@ -181,6 +181,13 @@ class Trainer:
                 yield progress
                 if self.plan.patience and decided_by_first(decision=self.checks_since_best >= self.plan.patience):
                     return
+
+    def has_reached(self, stop_after: int | None) -> bool:
+        """Tell whether no whole batch is left until so many examples, or until the end of the plan."""
+        return self._end(stop_after) - self.done < self.plan.batch_size
+
+    def _end(self, stop_after: int | None) -> int:
+        return min(stop_after or self.plan.examples, self.plan.examples)
 
     def _remember(self, checks: dict[str, float] | None) -> None:
         """Keep the average that validated best, when the plan may end early."""

@@ -205,6 +205,18 @@ def read_label_map(source: Source) -> Truth:
     return Truth(cast(LabelMap, read_mask(source).pixels))
 
 
+def find_root(images: Path, truth: Path | None, names: tuple[str, str]) -> Path | None:
+    """Return the folder of a data set that was given itself, or as its folders of images and references.
+
+    `None` where these have other names, or one of them or `dataset.json` is not there.
+    """
+    root = images if truth is None else images.parent
+    if truth is not None and (images.name, truth.name) != names:
+        return None
+    is_there = all((root / name).is_dir() for name in names) and (root / "dataset.json").is_file()
+    return root if is_there else None
+
+
 def label_names(labels: Any) -> dict[int, str]:
     """Return name by number for `{"1": "liver"}` and for nnU-Net's `{"liver": 1}`; the background is left out.
 

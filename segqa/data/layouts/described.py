@@ -11,13 +11,13 @@ from typing import Any
 
 from segqa.data.files import read_json
 from segqa.data.groups import read_groups
-from segqa.data.layouts.dataset import Dataset, Finding, Pair, find_labelled, find_pairs, label_names
+from segqa.data.layouts.dataset import Dataset, Finding, Pair, find_labelled, find_pairs, find_root, label_names
 from segqa.errors import InputError
 
 
 def recognise(images: Path, truth: Path | None) -> str | None:
     """Say why this is the layout; `None` when it is not."""
-    root = _root(images, truth)
+    root = find_root(images, truth, ("images", "masks"))
     if root is None:
         return "dataset.json with a list called volumes" if truth is None and _volumes(images) else None
     content = read_json(root / "dataset.json")
@@ -31,7 +31,7 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
     Raises:
         InputError: A folder is missing, files lack a partner, or a case lacks a group.
     """
-    root = _root(images, truth)
+    root = find_root(images, truth, ("images", "masks"))
     if root is None and truth is None and _volumes(images):
         return _read_volumes(images, finding)
     if root is None:
@@ -83,12 +83,3 @@ def _read_volumes(folder: Path, finding: Finding) -> Dataset:
         pairs.append(Pair(name, folder / image, folder / mask, name))
     split = read_json(folder / "dataset.json").get("split")
     return replace(find_pairs(pairs, finding, name=folder.resolve().name), split=None if split is None else str(split))
-
-
-def _root(images: Path, truth: Path | None) -> Path | None:
-    """Return the data set's folder: given itself, or as its `images` and `masks`."""
-    root = images if truth is None else images.parent
-    if truth is not None and (images.name, truth.name) != ("images", "masks"):
-        return None
-    is_there = (root / "images").is_dir() and (root / "masks").is_dir() and (root / "dataset.json").is_file()
-    return root if is_there else None

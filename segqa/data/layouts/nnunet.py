@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segqa.data.files import read_json
-from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, Truth, find_labelled, label_names
+from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, Truth, find_labelled, find_root, label_names
 from segqa.errors import InputError
 
 IGNORE = "ignore"
@@ -18,7 +18,7 @@ IGNORE = "ignore"
 
 def recognise(images: Path, truth: Path | None) -> str | None:
     """Say why this is the layout; `None` when it is not."""
-    root = _root(images, truth)
+    root = find_root(images, truth, ("imagesTr", "labelsTr"))
     if root is None or not any("_0000." in path.name for path in (root / "imagesTr").iterdir()):
         return None
     return "dataset.json, labelsTr/ and imagesTr/ with _0000"
@@ -30,7 +30,7 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
     Raises:
         InputError: A folder is missing, or files lack a partner.
     """
-    root = _root(images, truth)
+    root = find_root(images, truth, ("imagesTr", "labelsTr"))
     if root is None:
         msg = f"{images}: no folder with dataset.json, imagesTr/ and labelsTr/; choose another --layout"
         raise InputError(msg)
@@ -50,11 +50,3 @@ def _ignoring(case: LabelledCase, value: int) -> LabelledCase:
 def _read_without(case: LabelledCase, value: int) -> Truth:
     labels = case.read_truth().labels
     return Truth(np.where(labels == value, np.int32(0), labels))
-
-
-def _root(images: Path, truth: Path | None) -> Path | None:
-    root = images if truth is None else images.parent
-    if truth is not None and (images.name, truth.name) != ("imagesTr", "labelsTr"):
-        return None
-    is_there = (root / "imagesTr").is_dir() and (root / "labelsTr").is_dir() and (root / "dataset.json").is_file()
-    return root if is_there else None
