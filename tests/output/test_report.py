@@ -114,7 +114,7 @@ def test_a_hostile_name_is_text_wherever_it_stands():
     assert page.count("</style>") == 1
     assert "49" not in "".join(parsed.text)
     assert "\x07" not in page
-    assert HOSTILE.replace("\x07", "\ufffd").replace("&amp;", "&amp;") in "".join(parsed.text)
+    assert HOSTILE.replace("\x07", "\ufffd") in "".join(parsed.text)
 
 
 def test_only_our_own_script_may_run():
