@@ -11,7 +11,7 @@ from PIL import Image
 
 from segqa.data.boxes import Box
 from segqa.data.cases import check_cases, check_same_size, find_cases, read_case
-from segqa.data.grids import orientation
+from segqa.data.grids import compare_affines, orientation
 from segqa.data.types import PromptBox, Source
 from segqa.errors import InputError
 
@@ -374,8 +374,16 @@ def test_affines_that_differ_are_remarked_on_the_mask(images, masks, volume):
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.5, 1]))
     (remark,) = read_case(find_cases(images, masks)[0]).masks["masks"].warnings
     assert remark.startswith("affine-mismatch: voxels of image and mask are up to 1.5 mm apart")
+    nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.002, 1]))
+    assert len(read_case(find_cases(images, masks)[0]).masks["masks"].warnings) == 1
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.0005, 1]))
     assert read_case(find_cases(images, masks)[0]).masks["masks"].warnings == []
+
+
+def test_affines_are_apart_by_the_distance_at_their_worst_corner():
+    mask = np.diag([2.0, 1, 1, 1])
+    mask[0, 3] = -10  # 10 mm away at the first voxel, 7 at the last
+    assert "up to 10 mm apart" in compare_affines(np.eye(4), mask, [(0, 3)] * 3)
 
 
 @pytest.mark.parametrize(

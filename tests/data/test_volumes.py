@@ -200,6 +200,12 @@ def test_the_range_of_a_volume_does_not_depend_on_its_order_in_memory():
     assert limits[0] == limits[1] == tuple(np.percentile(values, (0.5, 99.5)))
 
 
+def test_a_volume_of_background_with_a_speck_is_shown_from_least_to_largest():
+    values = np.zeros(1000, np.int16)
+    values[7] = 50
+    assert value_limits(values, percentiles=(0.5, 99.5)) == (0, 50)
+
+
 def test_a_changed_volume_is_decoded_again(tmp_path):
     path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 2), np.uint8))
     assert not read_mask(Source(path, 0)).pixels.any()
@@ -235,6 +241,18 @@ def test_colour_dicom_keeps_its_colours(tmp_path):
     tags |= {"BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "PixelData": colors.tobytes()}
     path = dicom(tmp_path / "a.dcm", np.zeros((4, 6)), **tags)
     assert np.array_equal(read_image(Source(path)).pixels, colors)
+
+
+def test_a_palette_dicom_shows_the_colours_of_its_palette(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 4, (4, 6), dtype=np.uint8)
+    colors = np.random.default_rng(1).integers(0, 2**16, (4, 3)).astype(np.uint16)
+    tags = {"PhotometricInterpretation": "PALETTE COLOR", "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    tags |= {"PixelRepresentation": 0, "PixelData": indices.tobytes()}
+    for name, column in zip(("Red", "Green", "Blue"), colors.T, strict=True):
+        tags |= {f"{name}PaletteColorLookupTableDescriptor": [4, 0, 16]}
+        tags |= {f"{name}PaletteColorLookupTableData": column.tobytes()}
+    path = dicom(tmp_path / "a.dcm", indices, **tags)
+    assert np.array_equal(read_image(Source(path)).pixels, (colors >> 8)[indices])
 
 
 def test_dicom_masks_and_frames(tmp_path):
@@ -388,6 +406,23 @@ def test_a_single_pixel_spacing_is_refused(tmp_path, ramp):
     path = dicom(tmp_path / "a.dcm", ramp, PixelSpacing=[0.5])
     with pytest.raises(InputError, match=r"PixelSpacing 0\.5 where two numbers were expected; correct the header"):
         read_image(Source(path))
+
+
+def test_a_series_without_positions_is_sorted_by_number(tmp_path):
+    for name, number in (("a", 10), ("b", 9), ("c", 2)):
+        path = dicom(tmp_path / "p1" / f"{name}.dcm", np.full((4, 5), number), number=number)
+        dataset = pydicom.dcmread(path)
+        del dataset.ImagePositionPatient
+        dataset.save_as(path)
+    pictures = [read_mask(Source(tmp_path / "p1", index)) for index in range(3)]
+    assert [picture.pixels[0, 0] for picture in pictures] == [2, 9, 10]
+
+
+def test_slices_of_different_sizes_are_refused(tmp_path, ramp):
+    for z, values in enumerate((ramp, ramp[:2])):
+        dicom(tmp_path / "p1" / f"{z}.dcm", values, z=float(z))
+    with pytest.raises(InputError, match="p1: slices of different sizes"):
+        read_image(Source(tmp_path / "p1", 0))
 
 
 def test_two_series_in_a_folder_are_refused(tmp_path, ramp):

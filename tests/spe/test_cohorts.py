@@ -53,6 +53,13 @@ def test_a_mask_keeps_its_share_of_the_frame_when_it_is_shrunk():
     assert shrink_image(rng.integers(0, 255, (70, 90, 3))).shape == (128, 128, 3)
 
 
+def test_a_pixel_of_the_canvas_is_foreground_when_half_of_it_is_covered():
+    mask = np.zeros((256, 256), bool)
+    mask[0, :2] = mask[0, 4] = True
+
+    assert shrink_mask(mask)[0, :3].tolist() == [True, False, False]
+
+
 def test_predictions_are_measured_at_the_images_own_size(tmp_path):
     images = write(tmp_path / "images", pictures("ab"))
     truth = {"a": label_map(l1=(10, 10, 20, 20)), "b": label_map(l1=(5, 5, 30, 30))}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,6 +199,16 @@ def test_fewer_than_three_models_are_refused_before_anything_is_read(tmp_path, n
         find_models(tmp_path / "predictions")
 
 
+def test_a_model_may_not_have_the_name_of_the_truth_and_hidden_folders_are_no_models(tmp_path):
+    for name in ("a", "b", "c", ".cache"):
+        (tmp_path / name).mkdir()
+    assert list(find_models(tmp_path)) == ["a", "b", "c"]
+
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(InputError, match="a model cannot be called 'truth'; rename the folder"):
+        find_models(tmp_path)
+
+
 def test_equal_models_are_refused(tmp_path):
     train, test = write_set(tmp_path / "train", 6, 0), write_set(tmp_path / "test", 5, 1, (4,))
     for copy in "abc":
@@ -285,6 +296,14 @@ def test_five_in_a_hundred_images_like_the_training_images_are_novel():
     known, new = (rng.integers(0, 256, (300, 1, 2, 1), dtype=np.uint8) for _ in range(2))
 
     assert 0.01 < find_novel(Flat(), new, known).mean() < 0.12
+
+
+def test_novelty_is_measured_in_units_of_each_feature():
+    rng = np.random.default_rng(0)
+    vectors = SimpleNamespace(embed=lambda images: images)
+    known, new = (rng.normal(size=(200, 2)) * [1, 1000] for _ in range(2))
+
+    assert find_novel(vectors, new + np.array([10, 0]), known).all()
 
 
 def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):

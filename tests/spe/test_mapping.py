@@ -166,6 +166,15 @@ def test_intervals_hold_as_often_when_few_images_have_the_label(share):
     assert np.mean(inside) >= 0.86
 
 
+def test_the_spread_is_that_of_models_which_are_about_as_good():
+    spread = np.linspace(0.3, 0.02, 20)
+    mapping = fit_mapping(column(X), X, spread=spread, n_test=np.full(20, 50.0), metric="dice", kind="linear")
+
+    bad, good = (mapping.estimate(X[[row]], n_images=10) for row in (2, 17))
+
+    assert bad.value - bad.lower > 3 * (good.value - good.lower)
+
+
 def test_more_images_and_a_lower_level_give_a_narrower_interval():
     mapping = fit(X, 0.2 + 0.7 * X + RNG.normal(0, 0.01, 20), spread=0.1)
 
@@ -190,6 +199,20 @@ def test_the_interval_without_image_noise_follows_from_the_leave_one_out_errors(
 @pytest.mark.parametrize(("at", "outside"), [(0.1, True), (0.6, False), (0.99, True), (X[0], False)])
 def test_leaving_the_fitted_range_is_told(at, outside):
     assert fit(X, X).estimate(np.array([at]), n_images=10).extrapolates is outside
+
+
+def test_one_measurement_beyond_its_range_is_enough_to_leave_it():
+    inputs = np.stack([X, X], axis=1)
+    mapping = fit_mapping(inputs, X, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind="linear")
+
+    assert mapping.estimate(np.array([0.6, 0.99]), n_images=10).extrapolates
+    assert not mapping.estimate(np.array([0.6, 0.6]), n_images=10).extrapolates
+
+
+def test_a_distance_far_beyond_the_range_stays_finite():
+    mapping = fit(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1e3, 1e6]), "log", "hd95")
+
+    assert np.isfinite(mapping.predict(column([1e30]))).all()
 
 
 @pytest.mark.parametrize("x", [[0.5, 0.6], [0.5, 0.5, 0.5, 0.6], [0.5]])
