@@ -310,6 +310,9 @@ def test_exif_is_ignored_when_only_the_stored_size_fits(images, masks):
     mask(masks / "a.png", size=(6, 8))
     assert check_cases(found) == []
     assert read_case(found[0]).image.warnings == ["exif-rotated"]
+    picture(images / "a.jpg", size=(7, 7), exif=exif)
+    mask(masks / "a.png", size=(7, 7))
+    assert read_case(found[0]).image.warnings == ["exif-rotated"]  # of a square both fit
 
 
 def test_a_read_case_has_its_boxes_inside_the_image(images, masks):
@@ -359,6 +362,12 @@ def test_a_slice_with_a_box_of_its_own_is_a_case(images, masks, volume):
     found = find_cases(images, masks, boxes={"v:009": box, "v:3": box, "v": whole, "v:12": box})
     assert [(case.name, case.boxes) for case in found] == [("v:03", box), ("v:07", whole), ("v:09", box)]
     assert found.unused_boxes == ("v:12",)
+
+
+def test_a_slice_without_boxes_of_its_own_has_those_of_its_volume(images, masks, volume):
+    whole = (PromptBox(Box(0, 0, 3, 3)),)
+    found = find_cases(images, masks, boxes={"v:3": (), "v:5": (), "v": whole})
+    assert [(case.name, case.boxes) for case in found] == [("v:03", whole), ("v:07", whole)]
 
 
 def test_volumes_of_other_shape_and_flat_masks_are_refused_together(images, masks, volume):

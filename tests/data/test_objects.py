@@ -110,6 +110,12 @@ def test_boxes_among_labels_are_assigned_by_overlap_and_leftovers_kept():
     ]
 
 
+def test_a_left_over_box_is_numbered_behind_a_label_that_is_called_unknown():
+    boxes = (at(0, 0), at(40, 40), at(20, 40))
+    found = find_objects(blocks(l1=(0, 0), l2=(40, 40)), boxes=boxes, label_names={1: "unknown"})
+    assert [(one.object, one.label) for one in found] == [("1", "unknown"), ("1", "2"), ("2", "unknown")]
+
+
 def test_a_missed_label_and_a_left_over_box_belong_together():
     boxes = (at(0, 0), at(40, 40))
     found = list(find_objects(blocks(l1=(0, 0)), boxes=boxes, labels=[2, 1]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import struct
 import threading
+from collections import OrderedDict
 
 import nibabel as nib
 import numpy as np
@@ -174,6 +175,18 @@ def test_a_volume_is_decoded_once_for_all_slices_and_threads(tmp_path, monkeypat
     assert len(calls) == 1
 
 
+def test_only_the_last_few_volumes_are_kept(tmp_path, monkeypatch):
+    paths = [nifti(tmp_path / f"{name}.nii", np.ones((3, 3, 2), np.uint8)) for name in "abc"]
+    monkeypatch.setattr(volumes, "_remembered", 2)
+    monkeypatch.setattr(volumes, "_slots", OrderedDict())
+    calls = []
+    original = volumes.read_nifti
+    monkeypatch.setattr(volumes, "read_nifti", lambda path, grid: calls.append(path.stem) or original(path, grid))
+    for number in (0, 1, 0, 2, 0, 1):
+        read_image(Source(paths[number], 0))
+    assert calls == ["a", "b", "c", "b"]
+
+
 def test_the_volumes_of_many_models_are_decoded_once_each(tmp_path, monkeypatch):
     """Slice by slice all of them are asked for in turns."""
     mask = np.ones((6, 6, 3), np.uint8)
@@ -284,7 +297,8 @@ def test_a_series_is_a_volume_sorted_by_position(tmp_path):
 def test_a_series_pairs_with_a_nifti_and_its_affine_agrees(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (4, 5, 3)).astype(np.int16)
     for number in range(3):
-        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", values[:, :, number], z=2.0 * number)
+        # Slices are as far apart as their places say, however thick they are.
+        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", values[:, :, number], z=2.0 * number, SliceThickness=5)
     affine = np.diag([-0.25, -0.5, 2.0, 1.0])
     (tmp_path / "masks").mkdir()
     labels = (values > 50).astype(np.uint8).transpose(1, 0, 2)

@@ -245,14 +245,15 @@ def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
         assert row.n == 14
 
 
-def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path):
+@pytest.mark.parametrize(("n", "size"), [(24, 0), (23, 1), (8, 1)])
+def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path, n, size):
     bundle = fit(*sets)
-    new = write_set(tmp_path / "new", 9, 5, (4,))
+    new = write_set(tmp_path / "new", n, 5, (4,))
 
     found = apply(bundle, new, "shift04")
 
-    mapping, measured = bundle.mapping(1, 0, 0), np.array([found.rows[0].pseudo, found.rows[0].agreement])
-    assert bundle.settings.support_sizes[1] == 8
+    mapping, measured = bundle.mapping(size, 0, 0), np.array([found.rows[0].pseudo, found.rows[0].agreement])
+    assert bundle.settings.support_sizes == [24, 8]
     assert found.rows[0].estimate.value == pytest.approx(mapping.predict(measured[None])[0])
     assert not any("usable" in warning for warning in found.warnings)
 
@@ -304,6 +305,17 @@ def test_novelty_is_measured_in_units_of_each_feature():
     known, new = (rng.normal(size=(200, 2)) * [1, 1000] for _ in range(2))
 
     assert find_novel(vectors, new + np.array([10, 0]), known).all()
+
+
+def test_the_half_width_of_a_mean_is_that_of_labels_whose_errors_are_independent(tmp_path):
+    train = write_set(tmp_path / "train", 40, 0, labels=2)
+    test = write_set(tmp_path / "test", 9, 1, (0, 3, 6), labels=2)
+    bundle = fit(train, test, options=FitOptions(tolerance=0.9))
+
+    width = {row.task: row.half_width for row in apply(bundle, test, "shift03").rows if row.metric == "dice"}
+
+    assert min(width.values()) > 0
+    assert width["mean"] == pytest.approx(np.hypot(width["1"], width["2"]) / 2)
 
 
 def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
