@@ -100,8 +100,9 @@ def test_a_slice_in_which_the_model_finds_nothing_counts_and_a_blank_one_does_no
     voxels[..., 3] = 7  # as padding is
     truth = np.zeros_like(voxels)
     truth[2:12, 2:12, :2] = 1
+    truth[2:6, 2:6, 2] = 1  # of 16 pixels, too few to be measured
     found = truth.copy()
-    found[..., 1] = 0
+    found[..., 1:] = 0
     for name, content in (("images", voxels), ("masks", truth), ("model", found)):
         (tmp_path / name).mkdir()
         nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / name / "case.nii.gz")

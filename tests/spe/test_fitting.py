@@ -270,6 +270,16 @@ def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets
     assert any("14 of 14 images are training images" in text for text in known)
 
 
+def test_of_several_labels_a_warning_tells_which(tmp_path):
+    train = write_set(tmp_path / "train", 10, 0, labels=2)
+    bundle = fit(train, write_set(tmp_path / "test", 9, 1, (0, 3, 6), labels=2))
+    new = write_set(tmp_path / "new", 9, 5, (14,), labels=2)
+
+    told = [text for text in apply(bundle, new, "shift14").warnings if "extrapolated" in text]
+
+    assert [text.partition(": ")[0] for text in told] == ["label 1", "label 2", "mean"]
+
+
 def test_labels_that_the_bundle_lacks_are_told(sets, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,), labels=2)
     assert apply(fit(*sets), new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
