@@ -104,6 +104,13 @@ def test_junit_counts_failures_and_errors_per_model(tmp_path):
     assert sam.findall("testcase")[-1].find("system-out") is None
 
 
+def test_a_score_whose_row_is_an_error_is_an_error_in_junit(tmp_path):
+    odd = flags(1).with_columns(status=pl.lit("error"))
+    ci.write_junit(tmp_path / "junit.xml", odd.drop("why"), odd)
+    (suite,) = ET.parse(tmp_path / "junit.xml").getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["1", "0", "1"]
+
+
 def follows_schema(path):
     """Hold a report against the schema that Ant and Jenkins share."""
     etree = pytest.importorskip("lxml.etree")
