@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from benchmarks.quality import report
-from segqa.quality.checkpoints import read_info
-from segqa.quality.starting import STARTS
+from segqa.quality.pretrained import STARTS
+from segqa.quality.weights_file import read_info
 
 INTRODUCTION = """# {name}
 

@@ -98,8 +98,7 @@ class Judge:
 
     def window(self, mask: Mask, box: Box) -> tuple[slice, slice]:
         """Return the part of the record that the network sees."""
-        seen = view_of(mask, box, self.network.spec.profile).clip(*mask.shape)
-        return slice(seen.y0, seen.y1), slice(seen.x0, seen.x1)
+        return view_of(mask, box, self.network.spec.profile).clip(*mask.shape).slices
 
 
 def main() -> None:

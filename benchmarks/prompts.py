@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
 from segqa.data.types import Image
-from segqa.layouts import expected_layout
 from segqa.phantoms import make_phantom
-from segqa.quality.half_precision import HalfPrecision
+from segqa.published import expected_shapes
 from segqa.quality.prompting import jitter_box
 from segqa.segmenters.base import Prompt, Segmenter
 from segqa.segmenters.registry import load_segmenter
@@ -47,7 +46,7 @@ def generate_checkpoint(name: str, folder: Path) -> Path:
     """Write random tensors of the published layout, small enough that nothing overflows."""
     rng = torch.Generator().manual_seed(0)
     state = {}
-    for key, shape in expected_layout(name, {}).items():
+    for key, shape in expected_shapes(name, {}).items():
         noise = torch.randn(shape, generator=rng)
         state[key] = 1 + 0.1 * noise if len(shape) == 1 and key.endswith("weight") else 0.06 * noise
     path = folder / f"{name}.pth"
@@ -93,7 +92,7 @@ def main() -> None:
             chosen = f"{spec}={generate_checkpoint(spec, Path(folder))}" if arguments.generated else spec
             models: list[Segmenter] = [load_segmenter(chosen)]
             if arguments.bfloat16:
-                models.append(HalfPrecision(load_segmenter(chosen), device="cpu"))
+                models.append(load_segmenter(chosen, bfloat16=True))
         costs, masks = measure_cost(models, scenes, arguments.repeats)
         for kind, (one, several) in zip(("float32", "bfloat16"), costs, strict=False):
             print(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from segqa.data.layouts.dataset import group_of
+from segqa.data.groups import group_of
 from segqa.prepared import spread
 from segqa.quality.library import group_share
 from segqa.spe.cohorts import shrink_image

@@ -5,6 +5,7 @@ Each returns a small object around its table. Nothing here imports PyTorch by it
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from segqa.data.reading import Reading
     from segqa.data.types import Case
     from segqa.quality.runners import RuntimeName
-    from segqa.quality.scoring import Reading
 
 MAX_SHOWN = 20
 """Rows that a notebook shows."""
@@ -165,7 +166,12 @@ def score(
     device: str = "auto",
     workers: int = 0,
 ) -> Scores:
-    """Predict the Dice of every mask, as `segqa score` does; options and errors as `scores.plan_score`."""
+    """Predict the Dice of every mask, as `segqa score` does; options and errors as `scores.plan_score`.
+
+    Warns (`UserWarning`) of what the command tells on stderr: boxes that belong to no image, images without a box,
+    masks that lie elsewhere than their images.
+    """
+    from segqa.data.volumes import forget
     from segqa.scores import plan_score, run_score, to_table
 
     plan = plan_score(
@@ -181,7 +187,12 @@ def score(
         device=device,
         workers=workers,
     )
-    return Scores(to_table(run_score(plan)), plan.cases.cases)
+    for remark in plan.cases.remarks():
+        warnings.warn(remark, stacklevel=2)
+    try:
+        return Scores(to_table(run_score(plan)), plan.cases.cases)
+    finally:
+        forget()
 
 
 def flag(
@@ -231,6 +242,9 @@ def rank(
     elif scoring:
         msg = f"{', '.join(scoring)}: for images that are scored first; a table of scores is ranked as it is"
         raise InputError(msg)
+    elif masks is not None and copy_best is None:
+        msg = "masks: for images that are scored first, or for copy_best; a table of scores is ranked as it is"
+        raise InputError(msg)
     else:
         found = scores
     frame = _scores(found)
@@ -264,6 +278,8 @@ def benchmark(
     frame = _scores(scores)
     joined = frame if truth is None else _join(frame, truth)
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
+    if remark := benchmarking.overlap_remark(found):
+        warnings.warn(remark, stacklevel=2)
     agrees, curve = (
         (None, None) if truth is None else (agreement.agreement_table(joined), agreement.order_curve(joined))
     )
@@ -282,10 +298,14 @@ def _masks(masks: Masks) -> Path | dict[str, Path]:
 
 
 def _join(scores: pl.DataFrame, truth: Table) -> pl.DataFrame:
-    from segqa.decisions.agreement import join_truth
+    from segqa.decisions.agreement import join_truth, unscored_remark
     from segqa.output.tables import check_truth, read_truth
 
-    return join_truth(scores, read_truth(Path(truth)) if isinstance(truth, (str, Path)) else check_truth(_frame(truth)))
+    true = read_truth(Path(truth)) if isinstance(truth, (str, Path)) else check_truth(_frame(truth))
+    joined = join_truth(scores, true)
+    if remark := unscored_remark(scores, true, joined):
+        warnings.warn(remark, stacklevel=3)
+    return joined
 
 
 def _scores(table: Table) -> pl.DataFrame:

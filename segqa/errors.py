@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,16 @@ class GateError(SegqaError):
     """A quality gate failed; the results themselves were computed and written."""
 
     exit_code = ExitCode.GATE
+
+
+def require(package: str, feature: str, *, extra: str) -> None:
+    """Refuse to go on without an optional package; nothing is imported to find out.
+
+    Raises:
+        MissingExtraError: Names the feature that needs it, and the extra that brings it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(feature, extra)
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:

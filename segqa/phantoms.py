@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageFilter
 
 from segqa.data.boxes import Box, write_boxes
 from segqa.data.files import write_whole
 from segqa.data.masks import write_mask
 from segqa.data.types import Image, LabelMap, PromptBox
-from segqa.quality.corruptions import corrupt
+from segqa.quality.corruptions import blur_mask, corrupt, smooth_noise
 from segqa.quality.prompting import jitter_box
 
 MODELS = {"careful": 0.1, "average": 0.45, "careless": 0.9}
@@ -53,8 +52,8 @@ def make_phantom(rng: np.random.Generator, *, side: int = SIDE) -> Phantom:
     for _ in range(6):  # vessels, which are nobody's object
         spot = _blob(side, rng.uniform(0.2, 0.8, size=2), (0.012, 0.012), rng)
         canvas += spot * body * rng.uniform(30, 90)
-    shade = 1 + 0.15 * _smooth(side, 3, rng)
-    texture = 6 * _smooth(side, 64, rng) + rng.normal(0, 5, size=(side, side))
+    shade = 1 + 0.15 * smooth_noise(canvas.shape, 3, rng)
+    texture = 6 * smooth_noise(canvas.shape, 64, rng) + rng.normal(0, 5, size=(side, side))
     grey = (canvas * shade + texture).clip(0, 255).astype(np.uint8)
     return Phantom(np.repeat(grey[..., None], 3, axis=2), truth)
 
@@ -67,14 +66,7 @@ def _blob(
     dx, dy = (columns - centre[0]) / radii[0], (rows - centre[1]) / radii[1]
     angle, phases = np.arctan2(dy, dx), rng.uniform(0, 2 * np.pi, size=4)
     outline = 1 + sum(0.07 / (k + 1) * np.sin((k + 2) * angle + phases[k]) for k in range(4))
-    inside = (np.hypot(dx, dy) < outline).astype(np.uint8) * 255
-    soft = PillowImage.fromarray(inside).filter(ImageFilter.GaussianBlur(1.2))
-    return np.asarray(soft, dtype=np.float32) / np.float32(255)
-
-
-def _smooth(side: int, cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    coarse = PillowImage.fromarray(rng.uniform(-1, 1, size=(cells, cells)).astype(np.float32))
-    return np.asarray(coarse.resize((side, side), PillowImage.Resampling.BICUBIC), dtype=np.float32)
+    return blur_mask(np.hypot(dx, dy) < outline, 1.2)
 
 
 def spoil(truth: LabelMap, chance: float, rng: np.random.Generator) -> LabelMap:
@@ -116,5 +108,5 @@ def _write_picture(path: Path, picture: PillowImage.Image) -> None:
 
 
 def _prompt(truth: LabelMap, label: int, rng: np.random.Generator) -> PromptBox:
-    box = Box.from_mask(truth == label) or Box(0, 0, *truth.shape[::-1])
+    box = Box.around(truth == label)
     return PromptBox(jitter_box(box, 0.08, height=truth.shape[0], width=truth.shape[1], rng=rng), str(label))

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
 
 from segqa.data.boxes import read_boxes
 from segqa.data.files import files_below
-from segqa.data.intensities import NanPolicy, window_limits
 from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, read_labelled
 from segqa.data.layouts.described import with_groups
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.data.masks import read_mask
+from segqa.data.reading import Reading
 from segqa.data.types import LabelMap, PromptBox, Source
 from segqa.errors import InputError
-from segqa.output.journal import journal_key
+from segqa.journal import journal_key
 from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions
@@ -41,19 +41,6 @@ SKIPPED_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
 """One row for whatever was not made; empty cells mean all of it."""
 
 RECORDS, SKIPPED = "records.csv", "skipped.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How files become pixels."""
-
-    window: tuple[float, float] | None = None
-    nan: NanPolicy = "error"
-    on_error: Literal["stop", "skip"] = "stop"
-
-    def __post_init__(self) -> None:
-        if self.window is not None:
-            window_limits(self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +221,7 @@ def load_case(plan: PreparePlan, name: str) -> LabelledImage:
         InputError: A file cannot be read, or sizes differ.
     """
     case = plan.cases[name]
-    image, truth = read_labelled(case, window=plan.reading.window, nan=plan.reading.nan)
+    image, truth = read_labelled(case, plan.reading)
     size = truth.labels.shape
     return LabelledImage(
         case=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 
 
 def require_torch(feature: str, *, extra: str = "torch") -> None:
@@ -14,8 +14,8 @@ def require_torch(feature: str, *, extra: str = "torch") -> None:
     Raises:
         MissingExtraError: Names what needs them, and the extra that brings them.
     """
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
-        raise MissingExtraError(feature, extra)
+    for package in ("torch", "timm"):
+        require(package, feature, extra=extra)
 
 
 def has_gpu() -> bool:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
 from segqa.data.files import files_below, list_some, show_name
+from segqa.data.reading import Reading
 from segqa.data.types import Case
 from segqa.errors import InputError
-from segqa.output.journal import Journal, journal_key
+from segqa.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.runners import RuntimeName
-from segqa.quality.scoring import Evaluator, Reading, Row, error_row, load_evaluator, score_cases
+from segqa.quality.scoring import Evaluator, Row, error_row, load_evaluator, score_cases
 from segqa.schema import SCORE_SCHEMA
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
@@ -36,7 +37,9 @@ class ScorePlan:
     reading: Reading
     workers: int
     paths: tuple[Path, ...]
-    """What was asked for, for the journal: images, masks, boxes, calibration."""
+    """What was asked for: images, masks, boxes, calibration."""
+    side_files: tuple[Path, ...]
+    """Those of them that are read beside the cases: boxes, calibration."""
 
     def summary(self) -> str:
         """Return one line on what will be scored, and with what."""
@@ -56,7 +59,7 @@ class ScorePlan:
         options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
         options["models"] = sorted({model for case in self.cases for model in case.masks})
         options["runner"] = self.evaluator.runner.name
-        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *self.paths[2:]])
+        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *self.side_files])
 
 
 def plan_score(
@@ -98,7 +101,8 @@ def plan_score(
     if workers < 0:
         msg = f"workers {workers}: a number of threads was expected, or 0 for one each core"
         raise InputError(msg)
-    paths = (images, *mask_paths, *(path for path in (boxes, calibration) if path is not None))
+    side_files = tuple(path for path in (boxes, calibration) if path is not None)
+    paths = (images, *mask_paths, *side_files)
     for path in paths:
         if not path.exists():
             msg = f"{path}: no such file or folder; give the paths of images, masks and boxes that exist"
@@ -117,7 +121,7 @@ def plan_score(
     if calibration is not None:
         sha256 = evaluator.info.sha256
         evaluator = replace(evaluator, calibration=use_interval(calibration, evaluator.calibration, weights=sha256))
-    return ScorePlan(found, evaluator, chosen, workers, paths)
+    return ScorePlan(found, evaluator, chosen, workers, paths, side_files)
 
 
 def _refuse_images(cases: Cases) -> None:

@@ -16,7 +16,6 @@ from segqa.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
 
 DEFAULT_EVALUATOR = "evaluator-lite2"
 """The shipped evaluator that scores when nothing else is asked for."""
@@ -266,84 +265,6 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         msg = f"{path.name}: not a readable safetensors file ({error}); restore it"
-        raise InputError(msg) from error
-
-
-def import_checkpoint(path: Path, name: str, out: Path | None = None) -> Path:
-    """Convert a published checkpoint to safetensors, after comparing it key by key with the known layout.
-
-    EvanySeg's two become segqa's networks (`backbone.*` as timm names it, `heads.dice.*`); the others keep
-    their names. The file records the source's SHA-256, the licence and the origin.
-
-    Args:
-        path: The `.pth`, `.pt` or `.safetensors` file as published.
-        name: Name in the registry.
-        out: The file to write; the cache's `<name>.safetensors` when `None`.
-
-    Returns:
-        The written file.
-
-    Raises:
-        InputError: Not that checkpoint (names the first keys that differ), NaN, code in a pickle, an existing
-            file in the way.
-    """
-    from segqa import checkpoints, layouts
-
-    known = get_checkpoint(name)
-    target = out or cache_dir() / f"{name}.safetensors"
-    if name not in layouts.IMPORTABLE:
-        msg = f"{name} needs no import; importable: {', '.join(layouts.IMPORTABLE)}"
-        raise InputError(msg)
-    if target.exists():
-        msg = f"{target}: exists already; remove it first or write elsewhere with --out"
-        raise InputError(msg)
-    state = checkpoints.read_state(path)
-    checkpoints.check_layout(state, layouts.expected_layout(name, state), name=name, source=path)
-    checkpoints.check_finite(state, source=path)
-    metadata = _describe_import(known, path)
-    if name in layouts.EVANYSEG_BACKBONES:
-        state = layouts.convert_evanyseg(name, state)
-        metadata |= _describe_evaluator(layouts.EVANYSEG_BACKBONES[name], state, known)
-    _write(target, state, metadata)
-    return target
-
-
-def _describe_import(known: Checkpoint, path: Path) -> dict[str, str]:
-    return {
-        "name": known.name,
-        "source_file": path.name,
-        "source_sha256": hash_file(path),
-        "licence": known.licence,
-        "origin": known.origin,
-        "paper": known.paper,
-        "notice": known.notice,
-    }
-
-
-def _describe_evaluator(backbone: str, state: Mapping[str, torch.Tensor], known: Checkpoint) -> dict[str, str]:
-    """Return what `segqa score --weights` needs to know: the paper's ψ, linear heads without bounds."""
-    from dataclasses import asdict
-
-    from segqa.quality.checkpoints import metadata
-    from segqa.quality.preprocessing import EVANYSEG
-
-    heads = dict.fromkeys(key.split(".")[1] for key in state if key.startswith("heads."))
-    spec = {"profile": asdict(EVANYSEG), "backbone": backbone, "heads": list(heads), "bounded": False, "compare": False}
-    return metadata(spec, {"licence": known.licence, "paper": known.paper})
-
-
-def _write(target: Path, state: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors in one step, so that no reader sees half a file."""
-    from safetensors.torch import save_file
-
-    part = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous().clone() for key, value in state.items()}, part, metadata=metadata)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        msg = f"{target}: cannot be written ({error.strerror or error})"
         raise InputError(msg) from error
 
 

@@ -101,7 +101,8 @@ def prepare_phantoms(tmp_path: Path) -> Callable[[list[str]], Path]:
             rng = np.random.default_rng(seed)
             phantom = make_phantom(rng, side=64)
             truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
-            candidate = Candidate("sam", "exact", Box.from_mask(truth), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+            box = Box.from_mask(truth)
+            candidate = Candidate("sam", "exact", box, 0.5, 0.3, 1.0, 1.0, None, 0.0, image_box=box)
             pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
             name = f"c{seed}"
             masks = pack_masks([mask])

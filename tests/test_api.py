@@ -1,6 +1,8 @@
+import json
 import subprocess
 import sys
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -148,7 +150,7 @@ def test_scoring_in_a_way_that_there_is_not_is_refused(tiny_weights, tmp_path, o
     ],
 )
 def test_a_reading_that_there_is_not_is_refused(options, text):
-    from segqa.quality.scoring import Reading
+    from segqa.data.reading import Reading
 
     with pytest.raises(InputError, match=text):
         Reading(**options)
@@ -218,3 +220,39 @@ def test_ranking_says_what_it_lacks(tables, tmp_path):
         segqa.rank(tables[0], copy_best=tmp_path / "best")
     with pytest.raises(InputError, match="boxes: for images"):
         segqa.rank(tables[0], boxes="boxes.json")
+    with pytest.raises(InputError, match="masks: for images that are scored first, or for copy_best"):
+        segqa.rank(tables[0], masks=tmp_path)
+
+
+def test_what_the_command_tells_on_stderr_is_a_warning(tiny_weights, tmp_path):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=2)
+    boxes = json.loads((tmp_path / "boxes.json").read_text())
+    boxes["boxes"]["nobody"] = [[1, 1, 9, 9]]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    with pytest.warns(UserWarning, match="the boxes of 1 cases belong to no image: nobody") as told:
+        segqa.score(tmp_path / "images", tmp_path / "masks", tmp_path / "boxes.json", weights=tiny_weights, workers=1)
+    assert told[0].filename == __file__
+
+
+def test_objects_that_only_the_truth_has_and_models_that_share_few_are_told(tables):
+    scores, truth = (pl.read_csv(path) for path in tables)
+    with pytest.warns(UserWarning, match="1 of 30 true rows have no score") as told:
+        segqa.rank(scores[1:], truth=truth)
+    assert told[0].filename == __file__
+    apart = pl.concat([scores.filter(model="a"), scores.filter(model="<b>")[:1]])
+    with pytest.warns(UserWarning, match="are placed by different objects: 15 and 1 are scored"):
+        segqa.benchmark(apart, draws=100)
+
+
+def test_scoring_volumes_leaves_no_volume_in_memory(tiny_weights, tmp_path):
+    from segqa.data import volumes
+
+    voxels = np.zeros((40, 40, 5), np.uint8)
+    voxels[8:30, 10:28] = 1
+    for folder, factor in (("images", 200), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "v.npy", voxels * np.uint8(factor))
+    assert len(segqa.score(tmp_path / "images", tmp_path / "masks", weights=tiny_weights, workers=1)) == 5
+    assert not volumes._slots

@@ -1,12 +1,13 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from segqa import scores
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 from segqa.phantoms import write_demo
-from segqa.quality.scoring import Reading
 from segqa.schema import SCORE_COLUMNS, SCORE_SCHEMA
 from segqa.scores import plan_score, run_score, to_table
 
@@ -89,6 +90,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one_byte_for_byte(plan, tmp_path,
     monkeypatch.setattr(scores, "score_cases", listening)
     assert to_table(run_score(plan(workers=2), journal=journal, resume=True)).write_csv() == whole
     assert len(begun) == (3 if torn else 2)  # what was finished is not scored again
+
+
+def test_of_what_lies_beside_the_masks_the_journal_knows_nothing(demo, tiny_weights):
+    masks = {name: demo / "masks" / name for name in ("careful", "average")}
+    plan = partial(plan_score, demo / "images", masks, demo / "boxes.json", weights=tiny_weights, device="cpu")
+    key = plan().key()
+    for folder in masks.values():
+        (folder / ".DS_Store").write_text("x")
+    assert plan().key() == key
+    (demo / "boxes.json").write_text((demo / "boxes.json").read_text() + " ")
+    assert plan().key() != key
 
 
 def test_without_resume_a_journal_is_begun_anew(plan, tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ import pytest
 
 from segqa import weights
 from segqa.errors import InputError
-from segqa.layouts import EVANYSEG_BACKBONES, IMPORTABLE, expected_layout
-from segqa.weights import KNOWN, find_weights, get_checkpoint, import_checkpoint, verify_weights
+from segqa.importing import import_checkpoint
+from segqa.published import EVANYSEG_BACKBONES, IMPORTABLE, expected_shapes
+from segqa.weights import KNOWN, find_weights, get_checkpoint, verify_weights
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def generate_state(torch, name, *, heads=()):
     """Random tensors of the published layout, scaled so that a forward pass stays finite."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, shape in expected_layout(name, dict.fromkeys(heads)).items():
+    for key, shape in expected_shapes(name, dict.fromkeys(heads)).items():
         noise = torch.randn(shape, generator=generator)
         if key.endswith("num_batches_tracked"):
             state[key] = torch.tensor(7)

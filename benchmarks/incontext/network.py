@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segqa.spe.universeg import N_DECODER, N_ENCODER, SLOPE, expected_shapes
+from segqa.spe.universeg import N_DECODER, N_ENCODER, SLOPE, universeg_shapes
 
 
 class InContextNetwork(nn.Module):
@@ -21,7 +21,7 @@ class InContextNetwork(nn.Module):
         super().__init__()
         self.width = width
         generator = torch.Generator().manual_seed(seed)
-        for name, shape in expected_shapes(width).items():
+        for name, shape in universeg_shapes(width).items():
             _add_parameter(self, name.split("."), nn.Parameter(_initial(name, shape, generator)))
         self._named = dict(self.named_parameters())
 

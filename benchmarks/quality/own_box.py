@@ -21,9 +21,10 @@ from segqa import metrics
 from segqa.data.boxes import Box
 from segqa.data.files import write_whole
 from segqa.data.layouts.dataset import LabelledCase, read_labelled
+from segqa.data.reading import Reading
 from segqa.data.types import Image, Mask
 from segqa.errors import InputError
-from segqa.prepared import Reading, plan_prepare
+from segqa.prepared import plan_prepare
 from segqa.quality.preparation import Settings
 from segqa.quality.records import Record, pack_masks
 from segqa.segmenters.base import Prompt, Segmenter
@@ -43,7 +44,7 @@ class PlacedMask:
     def in_image(self, height: int, width: int) -> Mask:
         """Return the mask at the size of the image."""
         whole = np.zeros((height, width), dtype=bool)
-        whole[self.window.y0 : self.window.y1, self.window.x0 : self.window.x1] = self.mask
+        whole[self.window.slices] = self.mask
         return whole
 
 
@@ -136,7 +137,7 @@ def check_crop(record: Record, image: Image) -> None:
         InputError: The pixels differ.
     """
     window = window_of(record)
-    if not np.array_equal(image[window.y0 : window.y1, window.x0 : window.x1], record.image):
+    if not np.array_equal(image[window.slices], record.image):
         msg = f"{record.dataset}/{record.case}: its record has other pixels than the image in --data; "
         raise InputError(msg + f"prepare again from that folder with --side {WHOLE} and without --window")
 

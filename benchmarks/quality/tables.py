@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality.trials import REFERENCE, SPOILT
-from segqa.agreement import LOW_QUALITY, aurc, auroc, mae, pearson, spearman
 from segqa.quality.novelty import NOVEL
+from segqa.statistics import LOW_QUALITY, aurc, auroc, mae, pearson, spearman
 
 LARGE = 0.2
 """An error above this is one that novelty should find."""

@@ -12,12 +12,13 @@ from segqa.data.boxes import Box
 from segqa.data.types import Mask
 from segqa.quality.corruptions import corrupt
 from segqa.quality.prompting import jitter_box
-from segqa.quality.records import OWN, Record
+from segqa.quality.records import CORRUPTION, OWN, Record
+from segqa.quality.sampling import is_wrong
 
 CORRUPTIONS = 3
 """Corrupted references for each object."""
 
-SPOILT = ("corruption", "empty", "whole box", "other object")
+SPOILT = (CORRUPTION, "empty", "whole box", "other object")
 """Masks made from the reference by a mistake."""
 
 REFERENCE = "reference"
@@ -50,15 +51,15 @@ def trials_of(record: Record, rng: np.random.Generator) -> Iterator[Trial]:
         name = f"{candidate.source} {candidate.prompt}"
         box = candidate.box.clip(*record.labels.shape)
         yield Trial(name, record.mask(index), box, candidate.dice, candidate.confidence)
-    if any(candidate.prompt == "wrong" for candidate in record.candidates):
+    if is_wrong(record):
         return
     truth = record.truth
     height, width = truth.shape
-    own = Box.from_mask(truth) or Box(0, 0, width, height)
+    own = Box.around(truth)
     box = jitter_box(own, 0.1, height=height, width=width, rng=rng)
     filled = np.zeros_like(truth)
-    filled[box.y0 : box.y1, box.x0 : box.x1] = True
-    masks = [("corruption", corrupt(truth, rng)) for _ in range(CORRUPTIONS)]
+    filled[box.slices] = True
+    masks = [(CORRUPTION, corrupt(truth, rng)) for _ in range(CORRUPTIONS)]
     masks += [("empty", np.zeros_like(truth)), ("whole box", filled), (REFERENCE, truth)]
     others = int(record.labels.max()) - OWN
     if others:

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.types import Case
-from segqa.output.journal import Journal as DiskJournal
 from segqa.spe.bundle import MEAN, load_bundle, save_bundle
 from segqa.spe.cohorts import read_predicted
 from segqa.spe.engines import SIDE, Engine
 from segqa.spe.estimating import estimate_models
 from segqa.spe.fitting import FitOptions, fit_bundle, with_mean
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS
 from segqa.spe.pseudo import mean_defined
 
@@ -54,19 +52,14 @@ def fit(root: Path, engine: Engine, *, every_draw: bool) -> tuple[Path, Cost]:
     if record.exists():
         return bundle, Cost(**json.loads(record.read_text()))
     start, cpu = time.monotonic(), time.process_time()
-    journals: list[DiskJournal] = []
-
-    def open_journal(key: str) -> Journal:
-        journals.append(DiskJournal(root / f"{stem}.journal", key, resume=True))
-        return Journal(journals[0].rows, record=journals[0].append)
-
     fitted = fit_bundle(
         engine,
         (root / "train" / "images", root / "train" / "masks"),
         (root / "test" / "images", root / "test" / "masks"),
         root / "test" / "predictions",
         options=FitOptions(every_draw=every_draw),
-        open_journal=open_journal,
+        journal=root / f"{stem}.journal",
+        resume=True,
         watch=_silent,
         count=lambda units: units,
         warn=print,
@@ -113,10 +106,10 @@ def time_universeg() -> float:
     """Return the CPU seconds of one query with 64 supports; random weights are as quick as trained ones."""
     import torch
 
-    from segqa.spe.universeg import UniverSeg, expected_shapes
+    from segqa.spe.universeg import UniverSeg, universeg_shapes
 
     generator = torch.Generator().manual_seed(0)
-    shapes = expected_shapes(64).items()
+    shapes = universeg_shapes(64).items()
     network = UniverSeg({name: torch.randn(shape, generator=generator) * 0.01 for name, shape in shapes})
     support = network.prepare(torch.rand((64, 2, SIDE, SIDE), generator=generator))
     start = time.process_time()

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.spe.measuring import Cost, Estimates, main_task
-from segqa.agreement import pearson
 from segqa.spe.mapping import METRICS
+from segqa.statistics import pearson
 
 PAPER = {
     "jsrt-chest-xray": "0.013 0.997 23.23 0.797 0.014 0.998 0.015 0.602 0.016 0.998 0.013 0.998",

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segqa.spe.engines import SIDE
-from segqa.spe.universeg import UniverSeg, expected_shapes
+from segqa.spe.universeg import UniverSeg, universeg_shapes
 
 SLOPE = 0.01
 SIDES = ("nothing", "plain", "segqa")
@@ -66,7 +66,7 @@ def _double(maps: Tensor) -> Tensor:
 def make_state(width: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Return random weights of the official layout, scaled so that maps neither grow nor vanish."""
     state = {}
-    for name, shape in expected_shapes(width).items():
+    for name, shape in universeg_shapes(width).items():
         scale = float(np.prod(shape[1:])) ** -0.5 if len(shape) > 1 else 0.05
         state[name] = torch.randn(shape, generator=generator) * scale
     return state

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
-from segqa.commands.results import (
-    DEFAULT_SCORES,
-    FormatOption,
-    OutputOption,
-    ScoresArgument,
-    check_output,
-    hand_over,
-    join_truth,
-)
+from segqa.commands.options import FormatOption, OutputOption, ScoresArgument
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth
 
 if TYPE_CHECKING:
     import polars as pl

@@ -68,7 +68,7 @@ def _fit(known: pl.DataFrame, names: list[str], level: float) -> Interval:
 
 def _group_names(cases: list[str], path: Path | None) -> list[str]:
     """Return the group of each case: without a file its volume, or itself."""
-    from segqa.data.layouts.dataset import group_of, read_groups
+    from segqa.data.groups import group_of, read_groups
 
     return [group_of(case) for case in cases] if path is None else read_groups(path, cases)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from segqa import console
-from segqa.commands.results import spare_inputs
+from segqa.commands.options import DeviceOption, RuntimeOption
+from segqa.commands.results import check_weights_name, spare_inputs
 
 
 def calibrate_weights(
@@ -26,10 +27,8 @@ def calibrate_weights(
     masks: Annotated[int, typer.Option(min=100, help="Masks to judge, and to look at for novelty.")] = 1200,
     seed: Annotated[int, typer.Option(min=0, help="Of the masks that are drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
-    runtime: Annotated[
-        Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    runtime: RuntimeOption = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure how far an evaluator is off where it has not learnt, and store it in the weights file.
 
@@ -49,6 +48,7 @@ def calibrate_weights(
 
     spare_inputs(out, *(stand_in or ()))
     target = out or weights
+    check_weights_name(target)
     check_writable(target)
     library = read_library(prepared)
     evaluator, *others = (load_evaluator(path, runtime=runtime, device=device) for path in (weights, *(stand_in or ())))

@@ -8,15 +8,17 @@ from typing import Annotated
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
+    FormatOption,
     LabelsOption,
     ObjectsOption,
+    parse_labels,
     parse_masks,
 )
-from segqa.commands.results import FormatOption, check_output, hand_over, join_truth, parse_labels
+from segqa.commands.results import check_output, hand_over, join_truth
 
 SHOWN = ["case", "object", "label", "model", "true_dice", "true_jaccard", "true_hd95_px", "reason"]
 
@@ -83,4 +85,4 @@ def evaluate(
     if known is not None:
         agreed = agreement.agreement_table(join_truth(known, table))
         title = "Agreement of predicted and true Dice"
-        hand_over(agreed, output=None, file_format=file_format, schema="segqa.agreement", title=title)
+        hand_over(agreed, output=None, file_format=file_format, schema="segqa.statistics", title=title)

@@ -8,15 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.results import (
-    DEFAULT_SCORES,
-    FormatOption,
-    OutputOption,
-    ScoresArgument,
-    check_output,
-    hand_over,
-    spare_inputs,
-)
+from segqa.commands.options import FormatOption, OutputOption, ScoresArgument
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
 from segqa.config import is_on_call, keep_closest
 from segqa.errors import InputError
 

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
+from segqa.commands.options import (
+    AllowMissingOption,
+    AxisOption,
+    BoxesOption,
+    DeviceOption,
+    NanOption,
+    SeedOption,
+    WindowOption,
+)
 from segqa.commands.results import spare_inputs
 from segqa.errors import ExitCode, InputError
 
@@ -37,7 +46,7 @@ def prepare(
         typer.Option(min=0, max=1, help="Share of the side that a box's edges move; repeatable. [default: 0.1 0.25]"),
     ] = None,
     wrong_boxes: Annotated[int, typer.Option(min=0, help="Boxes on a wrong place, per object.")] = 1,
-    boxes: Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO.", exists=True)] = None,
+    boxes: BoxesOption = None,
     points: Annotated[bool, typer.Option("--points", help="Also prompt with the object's centre point.")] = False,
     layout: Annotated[str, typer.Option(help="How the data set lies on the disk; see the docs.")] = "auto",
     groups: Annotated[Path | None, typer.Option(help="JSON of case -> patient or volume.", exists=True)] = None,
@@ -47,15 +56,15 @@ def prepare(
     side: Annotated[int, typer.Option(min=32, help="Longest side of a record in pixels; larger crops shrink.")] = 320,
     max_cases: Annotated[int | None, typer.Option(min=1, help="Take only so many cases, evenly spaced.")] = None,
     components: Annotated[bool, typer.Option("--components", help="Large parts of a label are objects too.")] = False,
-    window: Annotated[tuple[float, float] | None, typer.Option(help="Centre and width, for CT or 16 bit.")] = None,
-    axis: Annotated[int, typer.Option(help="Slicing axis of volumes.")] = -1,
-    nan: Annotated[Literal["error", "zero"], typer.Option(help="What to do with NaN pixels.")] = "error",
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave out files without a partner.")] = False,
+    window: WindowOption = None,
+    axis: AxisOption = -1,
+    nan: NanOption = "error",
+    allow_missing: AllowMissingOption = False,
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="skip: a case that cannot be read becomes a row; exit with 4.")
     ] = "stop",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Encode in half precision: faster, edges of masks differ.")
     ] = False,
@@ -72,7 +81,8 @@ def prepare(
     segqa prepare images masks --predictions unet=results/unet --corruptions 2
     """
     from segqa.data.layouts.dataset import Finding
-    from segqa.prepared import RECORDS, SKIPPED, Reading, plan_prepare, run_prepare
+    from segqa.data.reading import Reading
+    from segqa.prepared import RECORDS, SKIPPED, plan_prepare, run_prepare
     from segqa.quality.preparation import Settings
 
     for name in (RECORDS, SKIPPED):
@@ -91,7 +101,7 @@ def prepare(
             points=points,
             corruptions=corruptions,
         ),
-        reading=Reading(window, nan, on_error),
+        reading=Reading(window=window, nan=nan, on_error=on_error),
         layout=layout,
         finding=Finding(axis=axis, allow_missing=allow_missing),
         predictions=predictions or (),
@@ -101,6 +111,9 @@ def prepare(
         max_cases=max_cases,
     )
     specs = [spec for spec in segmenter or ["litemedsam"] if spec != "none"]
+    if points and not specs:
+        msg = "--points: there is no segmenter to prompt; add --segmenter with a SAM, MedSAM or SAM-Med2D"
+        raise InputError(msg)
     _check_sources(plan, specs)
     _announce(plan, components=components)
     if dry_run:
@@ -124,7 +137,7 @@ def _jitters(shares: list[float] | None) -> tuple[float, ...]:
 
 def _check_sources(plan: PreparePlan, specs: list[str]) -> None:
     """Refuse unknown segmenters, and sources of one name, which no table could tell apart."""
-    from segqa.quality.preparation import CORRUPTION, OTSU
+    from segqa.quality.records import CORRUPTION, OTSU
     from segqa.segmenters.registry import segmenter_name
 
     names = [OTSU, CORRUPTION, *(segmenter_name(spec) for spec in specs), *(one.name for one in plan.predictions)]
@@ -154,7 +167,7 @@ def _announce(plan: PreparePlan, *, components: bool) -> None:
 
 
 def _dry_text(plan: PreparePlan, specs: list[str], out: Path) -> str:
-    from segqa.quality.preparation import CORRUPTION, OTSU
+    from segqa.quality.records import CORRUPTION, OTSU
 
     sources = [*specs, *(folder.name for folder in plan.predictions), OTSU]
     sources += [CORRUPTION] if plan.settings.corruptions else []
@@ -166,32 +179,31 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     """Load the segmenters, and refuse before the first image what they cannot do."""
     if not specs:
         return []
-    from segqa.quality.preparation import takes_points
-    from segqa.runtime import require_torch
     from segqa.segmenters.registry import CLASSICAL, load_segmenter
 
     place = device
     if not CLASSICAL.issuperset(specs):
-        require_torch("segqa prepare with a segmenter")
-        from segqa.devices import choose_device
-
-        place = str(choose_device(device))
-    loaded = [load_segmenter(spec, device=place) for spec in specs]
-    if points and not any(takes_points(one) for one in loaded):
+        place = _choose_device(device, bfloat16=bfloat16)
+    loaded = [load_segmenter(spec, device=place, bfloat16=bfloat16) for spec in specs]
+    if points and not any(one.takes_points for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
         raise InputError(msg)
-    if bfloat16 and not CLASSICAL.issuperset(specs):
-        import torch
-
-        from segqa.devices import bfloat16_remark
-        from segqa.quality.half_precision import HalfPrecision
-        from segqa.segmenters.prompted import PromptedModel
-
-        console.note("bfloat16: the edges of masks differ a little from those in full precision")
-        if remark := bfloat16_remark(torch.device(place)):
-            console.warn(remark)
-        return [HalfPrecision(one, device=place) if isinstance(one, PromptedModel) else one for one in loaded]
     return loaded
+
+
+def _choose_device(device: str, *, bfloat16: bool) -> str:
+    """Return where the segmenters compute, and say what half precision does there."""
+    from segqa.runtime import require_torch
+
+    require_torch("segqa prepare with a segmenter")
+    from segqa.devices import bfloat16_remark, choose_device
+
+    place = choose_device(device)
+    if bfloat16:
+        console.note("bfloat16: the edges of masks differ a little from those in full precision")
+        if remark := bfloat16_remark(place):
+            console.warn(remark)
+    return str(place)
 
 
 def _finish(plan: PreparePlan, out: Path) -> None:

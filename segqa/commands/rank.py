@@ -8,29 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
     CalibrationOption,
+    FormatOption,
     LabelsOption,
     MasksOption,
     NanOption,
     ObjectsOption,
+    OutputOption,
     WeightsOption,
     WindowOption,
+    WorkersOption,
+    parse_labels,
     parse_masks,
 )
-from segqa.commands.results import (
-    DEFAULT_SCORES,
-    FormatOption,
-    OutputOption,
-    check_output,
-    hand_over,
-    join_truth,
-    parse_labels,
-    spare_inputs,
-)
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, spare_inputs
 from segqa.config import is_on_call
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -68,7 +63,7 @@ def rank(
     axis: AxisOption = -1,
     nan: NanOption = "error",
     allow_missing: AllowMissingOption = False,
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    workers: WorkersOption = 0,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:
@@ -99,7 +94,7 @@ def rank(
         _check_table_call(context, has_masks=named is not None, copies=copy_best is not None)
         frame = tables.read_scores(scores)
     else:
-        from segqa.quality.scoring import Reading
+        from segqa.data.reading import Reading
         from segqa.scores import plan_score
 
         spare_inputs(DEFAULT_SCORES, truth, boxes, calibration)
@@ -109,7 +104,7 @@ def rank(
             boxes,
             weights=weights,
             calibration=calibration,
-            reading=Reading(parse_labels(labels), objects, window, nan),
+            reading=Reading(parse_labels(labels), objects, window=window, nan=nan),
             axis=axis,
             allow_missing=allow_missing,
             workers=workers,

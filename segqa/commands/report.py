@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AxisOption,
     BoxesOption,
     LabelsOption,
     MasksOption,
     NanOption,
     ObjectsOption,
+    ScoresArgument,
     WindowOption,
+    parse_labels,
     parse_masks,
     paths_of,
 )
-from segqa.commands.results import DEFAULT_SCORES, ScoresArgument, parse_labels, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, spare_inputs
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from segqa.data.reading import Reading
     from segqa.output.report import Key, Pictures
-    from segqa.quality.scoring import Reading
 
 DEFAULT_REPORT = Path("segqa/report.html")
 
@@ -65,9 +67,9 @@ def report(
     segqa report segqa/scores.csv --output report.html --limit 100
     """
     from segqa.data.files import write_whole
+    from segqa.data.reading import Reading
     from segqa.output import tables
     from segqa.output.report import render_report, worst_first
-    from segqa.quality.scoring import Reading
 
     named = parse_masks(masks) if masks else None
     spare_inputs(output, scores, boxes, images, *paths_of(named), Path(weights))
@@ -80,7 +82,7 @@ def report(
     frame = tables.read_scores(scores)
     pictures: dict[Key, Pictures] = {}
     if images is not None and named is not None:
-        reading = Reading(parse_labels(labels), objects, window, nan)
+        reading = Reading(parse_labels(labels), objects, window=window, nan=nan)
         shown = worst_first(frame, limit)
         judge = weights if error_maps else None
         pictures = _draw(shown, images, named, boxes, reading=reading, axis=axis, weights=judge)

@@ -1,11 +1,9 @@
-"""How the commands on tables hand over their results: the same options, the same behaviour."""
+"""How commands hand over their results: the same checks before, the same files and tables after."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING
 
 from segqa import console
 from segqa.errors import InputError
@@ -13,19 +11,13 @@ from segqa.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
+    from segqa.commands.options import Format
+
 DEFAULT_SCORES = Path("segqa/scores.csv")
 """Where `segqa score` writes when nothing else is said."""
 
 MAX_SHOWN = 50
 """Rows that a table for people shows; a file and the machine formats hold all."""
-
-Format = Literal["table", "csv", "json", "jsonl", "parquet"]
-
-ScoresArgument = Annotated[Path, typer.Argument(help="Table that `segqa score` wrote.", show_default=True)]
-OutputOption = Annotated[Path | None, typer.Option(help="Also write a .csv, .json, .jsonl or .parquet file.")]
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="What to print; parquet needs --output and prints nothing.")
-]
 
 
 def check_output(output: Path | None, file_format: Format, *inputs: Path | None) -> None:
@@ -87,28 +79,24 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     from segqa.decisions import agreement
 
     joined = agreement.join_truth(scores, truth)
-    if n_unscored := joined.height - scores.height:
-        console.warn(
-            f"{n_unscored} of {truth.height} true rows have no score, as of objects that a mask misses; "
-            "give `segqa score` and `segqa evaluate` the same --boxes and their objects are the same"
-        )
+    if remark := agreement.unscored_remark(scores, truth, joined):
+        console.warn(remark)
     return joined
 
 
-def parse_labels(labels: str | None) -> tuple[int, ...] | None:
-    """Return the numbers of `--labels 1,3`; `None` without the option.
+def check_weights_name(out: Path) -> None:
+    """Refuse, before any work, a name that is not of a weights file."""
+    if out.suffix != ".safetensors":
+        msg = f"--out {out}: a name that ends in .safetensors was expected"
+        raise InputError(msg)
 
-    Raises:
-        InputError: Anything but numbers and commas, or 0.
-    """
-    if labels is None:
-        return None
-    parts = [part.strip() for part in labels.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        msg = f"--labels {labels}: numbers such as 1,3 were expected"
-        raise InputError(msg)
-    numbers = tuple(int(part) for part in parts)
-    if 0 in numbers:
-        msg = f"--labels {labels}: 0 is the background; choose among the labels above it"
-        raise InputError(msg)
-    return numbers
+
+def hand_over_weights(out: Path) -> None:
+    """Write the card beside a weights file that is whole, and say what was written."""
+    from segqa.data.files import write_whole
+    from segqa.quality.cards import render_card
+    from segqa.quality.weights_file import read_info
+
+    page = render_card(read_info(out))
+    write_whole(out.with_suffix(".md"), lambda file: file.write(page.encode()))
+    console.result(f"{out}, its graph ({out.with_suffix('.onnx').name}) and card ({out.stem}.md) written")

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.reading import (
+from segqa.commands.options import (
     AllowMissingOption,
     AxisOption,
     BoxesOption,
     CalibrationOption,
+    DeviceOption,
+    Format,
     LabelsOption,
     NanOption,
     ObjectsOption,
+    RuntimeOption,
     WeightsOption,
     WindowOption,
+    WorkersOption,
+    parse_labels,
     parse_masks,
 )
-from segqa.commands.results import DEFAULT_SCORES, Format, check_output, hand_over, parse_labels, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -55,11 +60,9 @@ def score(
     ] = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file named with --output.")] = False,
-    runtime: Annotated[
-        Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")] = 0,
+    runtime: RuntimeOption = "auto",
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     error_maps: Annotated[
         Path | None, typer.Option(help="Also write pictures of where each mask is likely wrong (needs PyTorch).")
     ] = None,
@@ -77,8 +80,8 @@ def score(
 
     segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
     """
+    from segqa.data.reading import Reading
     from segqa.output.runrecord import record_path
-    from segqa.quality.scoring import Reading
     from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
 
@@ -92,7 +95,7 @@ def score(
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
         raise InputError(msg)
-    reading = Reading(parse_labels(labels), objects, window, nan, on_error)
+    reading = Reading(parse_labels(labels), objects, window=window, nan=nan, on_error=on_error)
     plan = plan_score(
         images,
         parse_masks(masks),
@@ -124,7 +127,8 @@ def score(
     if error_maps is not None:
         from segqa.output.overlays import write_error_maps
 
-        console.note(f"{write_error_maps(plan, error_maps)} error maps written to {error_maps}")
+        n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
+        console.note(f"{n_maps} error maps written to {error_maps}")
     _record(table, plan, target, time.monotonic() - start)
     _finish(table)
 

@@ -38,6 +38,7 @@ def spe_estimate(
     segqa spe-estimate --bundle spe.bundle --images new/images --predictions new/masks
     --fail-under dice=0.85 --fail-over hd95=10
     """
+    from segqa.output import estimate_ci
     from segqa.spe import estimating, gating
     from segqa.spe.bundle import load_bundle
     from segqa.spe.engines import create_engine
@@ -69,8 +70,8 @@ def spe_estimate(
         console.warn(warning)
     gates = gating.check_gates(found, under=under, over=over)
     if junit is not None:
-        gating.write_junit(gates, junit)
-    for line in gating.github_lines(found, gates):
+        estimate_ci.write_junit(gates, junit)
+    for line in estimate_ci.github_lines(found, gates):
         console.annotate(line)
     broken = [gate.sentence for gate in gates if gate.is_broken]
     if broken:

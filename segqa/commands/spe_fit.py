@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from segqa import console
+from segqa.commands.options import SeedOption
 from segqa.commands.results import spare_inputs
 
 
@@ -38,7 +38,7 @@ def spe_fit(
         float | None, typer.Option(min=0, help="Stop querying when the pseudo Dice is known to +- this.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the figures of the mappings there.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the journal beside --out.")] = False,
 ) -> None:
     """Fit the estimator of a model's performance and write it into one file.
@@ -49,11 +49,9 @@ def spe_fit(
     --test-masks test/masks --predictions test/predictions --out spe.bundle
     """
     from segqa.data.files import check_writable
-    from segqa.output.journal import Journal as DiskJournal
     from segqa.spe import fitting
     from segqa.spe.bundle import save_bundle
     from segqa.spe.engines import create_engine
-    from segqa.spe.journal import Journal
 
     spare_inputs(out, engine_weights)
     chosen = create_engine(engine, weights=engine_weights, precision=precision, device=device)
@@ -69,28 +67,21 @@ def spe_fit(
         from segqa.spe.plots import check_plots
 
         check_plots(plots)
-    opened: list[DiskJournal] = []
-    with ExitStack() as stack:
-
-        def open_journal(key: str) -> Journal:
-            disk = stack.enter_context(DiskJournal(out.with_name(out.name + ".journal"), key, resume=resume))
-            opened.append(disk)
-            return Journal(disk.rows, record=disk.append)
-
-        bundle = fitting.fit_bundle(
-            chosen,
-            (train_images, train_masks),
-            (test_images, test_masks),
-            predictions,
-            options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
-            open_journal=open_journal,
-            watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
-            count=lambda units: console.progress(units, description="measuring models", total=len(units)),
-            warn=console.warn,
-        )
-        save_bundle(bundle, out)
-        for disk in opened:
-            disk.remove()
+    journal = out.with_name(out.name + ".journal")
+    bundle = fitting.fit_bundle(
+        chosen,
+        (train_images, train_masks),
+        (test_images, test_masks),
+        predictions,
+        options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
+        journal=journal,
+        resume=resume,
+        watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
+        count=lambda units: console.progress(units, description="measuring models", total=len(units)),
+        warn=console.warn,
+    )
+    save_bundle(bundle, out)
+    journal.unlink(missing_ok=True)
     title = f"{len(bundle.settings.models)} models, {bundle.settings.n_test} test images, leave-one-out"
     console.table(fitting.mapping_table(bundle), title=title)
     if plots is not None:

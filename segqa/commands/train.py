@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.results import spare_inputs
-from segqa.commands.trained import check_weights_name, hand_over_weights
+from segqa.commands.options import DeviceOption, SeedOption
+from segqa.commands.results import check_weights_name, hand_over_weights, spare_inputs
 from segqa.errors import InputError
 
 
@@ -44,9 +44,9 @@ def train(
         int, typer.Option(min=0, help="End after so many validations in a row without a better one; 0: never.")
     ] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the data allow it.")] = "not stated",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where the device computes in it itself.")
     ] = "auto",

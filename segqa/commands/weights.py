@@ -9,8 +9,7 @@ import typer
 
 from segqa import console
 from segqa import weights as registry
-from segqa.commands.results import spare_inputs
-from segqa.commands.trained import check_weights_name, hand_over_weights
+from segqa.commands.results import check_weights_name, hand_over_weights, spare_inputs
 from segqa.errors import InputError
 
 app = typer.Typer(
@@ -98,8 +97,12 @@ def import_file(
 
     Example: segqa weights import ViT_base_bbox_dice.pth --as evanyseg-vit-b --out evanyseg.safetensors
     """
+    from segqa.importing import import_checkpoint
+
+    if out is not None:
+        check_weights_name(out)
     notice = registry.get_checkpoint(name).notice
-    written = registry.import_checkpoint(path, name, out)
+    written = import_checkpoint(path, name, out)
     if notice:
         console.warn(notice)
     console.result(str(written))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segqa.data.files import list_some, show_name, write_whole
+from segqa.data.files import list_some, read_json, show_name, write_whole
 from segqa.data.formats import split_name
 from segqa.data.types import PromptBox
 from segqa.errors import InputError
@@ -51,6 +49,17 @@ class Box:
             return None
         columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
         return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> Box:
+        """Return the tight box of a mask of shape `(H, W)`; the whole frame when it is empty."""
+        height, width = mask.shape
+        return cls.from_mask(mask) or cls(0, 0, width, height)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Return the rows and columns of the box: `image[box.slices]`; it must lie inside."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     @property
     def width(self) -> int:
@@ -109,7 +118,10 @@ def read_boxes(path: Path) -> dict[str, tuple[PromptBox, ...]]:
         InputError: No JSON of these forms, a key twice, or a box that is not four numbers, is empty, inverted,
             normalised to 0..1 or of the background; names case and index.
     """
-    content = _read_json(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        msg = f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"
+        raise InputError(msg)
     if "annotations" in content and "images" in content:
         return _from_coco(content, path)
     layout = "xyxy"
@@ -149,8 +161,11 @@ def place_box(box: Box, height: int, width: int, *, name: str = "box") -> tuple[
     """Return the part of a box inside an image of that size, with the remark `box-clipped` if it was cut.
 
     Raises:
-        InputError: More than 10 % of its area lies outside; `name` says which box.
+        InputError: It has no area, or more than 10 % of it lies outside; `name` says which box.
     """
+    if not box.area:
+        msg = f"{name}: ({box.x0}, {box.y0}, {box.x1}, {box.y1}) has no area; corners are x0, y0, x1, y1"
+        raise InputError(msg)
     inside = box.clip(height, width)
     if inside == box:
         return box, []
@@ -172,30 +187,6 @@ def label_number(label: str) -> int | None:
     """Return the number that a label is; `None` for a word."""
     text = label.strip()
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
-    except OSError as error:
-        msg = f"{show_name(path)}: cannot be read ({error.strerror or error}); give a boxes.json, or COCO's instances"
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or write it anew"
-        raise InputError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{show_name(path)}: a JSON {type(content).__name__} where an object of case: boxes was expected"
-        raise InputError(msg)
-    return content
-
-
-def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = [repr(key) for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        msg = f"{show_name(path)}: the key {list_some(twice)} stands twice in one object; join what they hold"
-        raise InputError(msg)
-    return found
 
 
 def _from_coco(content: dict[str, Any], path: Path) -> dict[str, tuple[PromptBox, ...]]:

@@ -11,12 +11,12 @@ import numpy as np
 from segqa.data.boxes import label_number, place_box
 from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
-from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, sniff
+from segqa.data.formats import FLAT_FORMATS, sniff
 from segqa.data.grids import Grid, compare_affines
 from segqa.data.images import read_image
-from segqa.data.intensities import NanPolicy
-from segqa.data.masks import MaskChannel, read_label_volume, read_mask
+from segqa.data.masks import read_label_volume, read_mask
 from segqa.data.pairing import Pairs, pair_files
+from segqa.data.reading import Reading
 from segqa.data.types import Case, Picture, PromptBox, Source
 from segqa.data.volumes import read_grid, remember_at_least
 from segqa.errors import InputError
@@ -106,7 +106,6 @@ def find_cases(
     remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
     every_slice: bool = False,
-    max_pixels: int = MAX_PIXELS,
 ) -> Cases:
     """Pair images and masks by stem, or by relative path in nested folders.
 
@@ -122,7 +121,6 @@ def find_cases(
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
         every_slice: Whether slices with neither box nor foreground are cases, too.
-        max_pixels: Limit on the pixels (voxels for a volume) of a file.
 
     Returns:
         Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
@@ -141,7 +139,7 @@ def find_cases(
         fact = f"{len(skipped)} files without partner: {list_some([str(one) for one in skipped])}"
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
-    finder = _Finder(pairs, dict(boxes or {}), axis, every_slice, max_pixels)
+    finder = _Finder(pairs, dict(boxes or {}), axis, every_slice)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
@@ -158,15 +156,8 @@ def find_cases(
     return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty, tuple(finder.misplaced))
 
 
-def read_case(
-    case: Case,
-    *,
-    window: tuple[float, float] | None = None,
-    max_pixels: int = MAX_PIXELS,
-    nan: NanPolicy = "error",
-    mask_channel: MaskChannel | None = None,
-) -> LoadedCase:
-    """Decode image and masks of a case and hold them against each other.
+def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
+    """Decode image and masks of a case, as told, and hold them against each other.
 
     When the image is turned by its EXIF orientation and only the unturned size fits the masks, the unturned
     image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the image); a label of
@@ -176,15 +167,13 @@ def read_case(
     Raises:
         InputError: A file cannot be read, a mask differs in size, or a box lies outside.
     """
-    image = read_image(case.image, window=window, max_pixels=max_pixels, nan=nan)
-    masks = {
-        model: read_mask(source, mask_channel=mask_channel, max_pixels=max_pixels)
-        for model, source in case.masks.items()
-    }
+    chosen = reading or Reading()
+    image = read_image(case.image, window=chosen.window, nan=chosen.nan)
+    masks = {model: read_mask(source) for model, source in case.masks.items()}
     sizes = {mask.pixels.shape for mask in masks.values()}
     upright, stored = image.pixels.shape[:2], image.pixels.shape[1::-1]
     if "exif-rotated" in image.warnings and sizes == {stored} != {upright}:
-        image = read_image(case.image, window=window, max_pixels=max_pixels, nan=nan, orient=False)
+        image = read_image(case.image, window=chosen.window, nan=chosen.nan, orient=False)
         image.warnings.append("exif-ignored: the masks fit the image as it is stored")
     for model, mask in masks.items():
         check_same_size(image.pixels.shape, mask.pixels.shape, case.image, case.masks[model])
@@ -242,14 +231,11 @@ def _shown(key: str, path: Path) -> str:
 class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
-    def __init__(
-        self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, every_slice: bool, max_pixels: int
-    ) -> None:
+    def __init__(self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, every_slice: bool) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
-        self.max_pixels = max_pixels
         self.used: set[str] = set()
         self.problems: list[str] = []
         self.misplaced: list[str] = []
@@ -277,7 +263,7 @@ class _Finder:
             kind = sniff(path)
             if kind in FLAT_FORMATS:
                 return None
-            grid = read_grid(path, kind, "image", self.max_pixels)
+            grid = read_grid(path, kind, "image")
         except InputError:
             return None
         return grid if grid.depth() > 1 else None
@@ -305,7 +291,7 @@ class _Finder:
         if kind in FLAT_FORMATS:
             msg = f"{show_name(path)}: one picture, but {show_name(image)} is a volume; save the mask as one too"
             raise InputError(msg)
-        volume = read_label_volume(path, kind=kind, max_pixels=self.max_pixels)
+        volume = read_label_volume(path, kind=kind)
         if volume.grid.shape != grid.shape:
             sizes = [" x ".join(map(str, one.shape)) for one in (volume.grid, grid)]
             msg = f"{show_name(path)}: mask {sizes[0]}, image {sizes[1]} ({show_name(image)}); resample the mask"

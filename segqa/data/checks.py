@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from segqa.data.arrays import Role
 from segqa.data.decoding import read_flat_header
-from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, sniff
+from segqa.data.formats import FLAT_FORMATS, sniff
 from segqa.data.masks import check_mask_format
 from segqa.data.types import Case, Source
 from segqa.data.volumes import check_slice, read_grid
@@ -16,7 +16,7 @@ Shape = tuple[int, int]
 """Height and width."""
 
 
-def check_cases(cases: Iterable[Case], *, max_pixels: int = MAX_PIXELS) -> list[str]:
+def check_cases(cases: Iterable[Case]) -> list[str]:
     """Return every problem that the headers tell, one line each, in the order of the cases.
 
     Reads no pixels. Files that are damaged behind their header are found when they are decoded.
@@ -28,7 +28,7 @@ def check_cases(cases: Iterable[Case], *, max_pixels: int = MAX_PIXELS) -> list[
         one = Source(source.path, None if source.slice_index is None else 0, source.axis)
         if (one, role) not in seen:
             try:
-                seen[one, role] = read_shapes(one, role, max_pixels=max_pixels)
+                seen[one, role] = read_shapes(one, role)
             except InputError as error:
                 problems[str(error)] = None
                 seen[one, role] = None
@@ -47,7 +47,7 @@ def check_cases(cases: Iterable[Case], *, max_pixels: int = MAX_PIXELS) -> list[
     return list(problems)
 
 
-def read_shapes(source: Source, role: Role, *, max_pixels: int = MAX_PIXELS) -> tuple[Shape, ...]:
+def read_shapes(source: Source, role: Role) -> tuple[Shape, ...]:
     """Return the sizes that a picture can have, from its header: two when EXIF may turn it.
 
     Raises:
@@ -55,12 +55,12 @@ def read_shapes(source: Source, role: Role, *, max_pixels: int = MAX_PIXELS) -> 
     """
     kind = sniff(source.path)
     if kind not in FLAT_FORMATS:
-        grid = read_grid(source.path, kind, role, max_pixels)
+        grid = read_grid(source.path, kind, role)
         check_slice(grid, source)
         return (grid.plane_shape(source.axis if source.slice_index is not None else -1),)
     if role == "mask":
         check_mask_format(source, kind)
-    header = read_flat_header(source.path, kind, max_pixels=max_pixels)
+    header = read_flat_header(source.path, kind)
     plain = (header.height, header.width)
     return (plain[::-1], plain) if header.turned else (plain,)
 

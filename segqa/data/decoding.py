@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from segqa.data.files import decoding, show_name
-from segqa.data.formats import Format
+from segqa.data.formats import MAX_PIXELS, Format
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class FlatHeader:
     """The EXIF orientation will swap height and width."""
 
 
-def decode_flat(path: Path, kind: Format, *, max_pixels: int, orient: bool = True) -> Decoded | NDArray[np.generic]:
+def decode_flat(path: Path, kind: Format, *, orient: bool = True) -> Decoded | NDArray[np.generic]:
     """Decode a flat file, turned as its EXIF orientation says unless `orient` is false.
 
     Returns:
@@ -71,15 +71,15 @@ def decode_flat(path: Path, kind: Format, *, max_pixels: int, orient: bool = Tru
     """
     with decoding(path), path.open("rb") as file:
         # A TIFF may be of any size, and one that is too large must not be read to find that out.
-        data = _read_png(file, path, max_pixels) if kind is Format.PNG else b""
+        data = _read_png(file, path) if kind is Format.PNG else b""
         is_whole = kind is not Format.PNG or _check_png(data, path)
         try:
             image = _READERS[kind](io.BytesIO(data) if data else file)
         except SyntaxError:
             if kind is not Format.TIFF:
                 raise
-            return _decode_tiff(file, path, max_pixels)
-        _check_header(image, path, max_pixels)
+            return _decode_tiff(file, path)
+        _check_header(image, path)
         bits = data[24] if data else _stored_bits(image)  # the bit depth in IHDR
         if bits >= 8:
             _check_promise(image.width * image.height, path)
@@ -94,7 +94,7 @@ def decode_flat(path: Path, kind: Format, *, max_pixels: int, orient: bool = Tru
         return Decoded(_orient(image, warnings) if orient else image, bits, warnings)
 
 
-def read_flat_header(path: Path, kind: Format, *, max_pixels: int) -> FlatHeader:
+def read_flat_header(path: Path, kind: Format) -> FlatHeader:
     """Return the size of a flat file without decoding its pixels.
 
     Raises:
@@ -108,24 +108,24 @@ def read_flat_header(path: Path, kind: Format, *, max_pixels: int) -> FlatHeader
                 raise
             file.seek(0)
             with tifffile.TiffFile(file) as tiff:
-                shape = _tiff_shape(tiff, path, max_pixels)
+                shape = _tiff_shape(tiff, path)
             return FlatHeader(shape[0], shape[1], turned=False)
-        _check_header(image, path, max_pixels)
+        _check_header(image, path)
         # A PNG may carry its EXIF block behind the pixels; asking for it would decode them.
         may_turn = kind is Format.JPEG or "exif" in image.info
         turned = may_turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         return FlatHeader(image.height, image.width, turned)
 
 
-def check_pixels(count: int, path: Path, max_pixels: int) -> None:
+def check_pixels(count: int, path: Path) -> None:
     """Refuse a size before anything of that size is allocated."""
-    if count > max_pixels:
-        msg = f"{show_name(path)}: {count} pixels are more than the limit of {max_pixels}; cut it into tiles"
+    if count > MAX_PIXELS:
+        msg = f"{show_name(path)}: {count} pixels are more than the limit of {MAX_PIXELS}; cut it into tiles"
         raise InputError(msg)
 
 
-def _check_header(image: ImageFile, path: Path, max_pixels: int) -> None:
-    check_pixels(image.width * image.height, path, max_pixels)
+def _check_header(image: ImageFile, path: Path) -> None:
+    check_pixels(image.width * image.height, path)
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise InputError(_page_text(path, pages))
@@ -150,9 +150,9 @@ def _stored_bits(image: ImageFile) -> int:
     return 8
 
 
-def _read_png(file: BinaryIO, path: Path, max_pixels: int) -> bytes:
+def _read_png(file: BinaryIO, path: Path) -> bytes:
     head = file.read(26)
-    check_pixels(int.from_bytes(head[16:20]) * int.from_bytes(head[20:24]), path, max_pixels)
+    check_pixels(int.from_bytes(head[16:20]) * int.from_bytes(head[20:24]), path)
     return head + file.read()
 
 
@@ -181,10 +181,10 @@ def _check_png(data: bytes, path: Path) -> bool:
     return False
 
 
-def _decode_tiff(file: BinaryIO, path: Path, max_pixels: int) -> NDArray[np.generic]:
+def _decode_tiff(file: BinaryIO, path: Path) -> NDArray[np.generic]:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
-        _tiff_shape(tiff, path, max_pixels)
+        _tiff_shape(tiff, path)
         page: Any = tiff.pages.first
         _check_promise(page.size, path)
         pixels: NDArray[np.generic] = page.asarray()
@@ -194,7 +194,7 @@ def _decode_tiff(file: BinaryIO, path: Path, max_pixels: int) -> NDArray[np.gene
         return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
 
 
-def _tiff_shape(tiff: tifffile.TiffFile, path: Path, max_pixels: int) -> tuple[int, int]:
+def _tiff_shape(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int]:
     if len(tiff.pages) > 1:
         raise InputError(_page_text(path, len(tiff.pages)))
     page: Any = tiff.pages.first
@@ -202,5 +202,5 @@ def _tiff_shape(tiff: tifffile.TiffFile, path: Path, max_pixels: int) -> tuple[i
     if not (isinstance(height, int) and isinstance(width, int)):  # a damaged tag gives a tuple
         msg = f"{show_name(path)}: no valid size in the TIFF header; export it again"
         raise InputError(msg)
-    check_pixels(height * width, path, max_pixels)
+    check_pixels(height * width, path)
     return height, width

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
+from segqa.data.dicom_frames import split_frames
 from segqa.data.files import decoding, show_name
-from segqa.data.frames import split_frames
 from segqa.data.grids import Grid, check_spacing
 from segqa.errors import InputError
 

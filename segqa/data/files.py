@@ -1,12 +1,15 @@
-"""File names that fit on one line, files written whole, and errors of decoders as one line."""
+"""File names that fit on one line, files written whole, JSON, and errors of decoders as one line."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from segqa.errors import InputError
 
@@ -116,3 +119,28 @@ def _part_of(path: Path) -> Iterator[tuple[Path, Path]]:
 def _is_stream(path: Path) -> bool:
     """Tell whether a file takes bytes but cannot be replaced: a device or a pipe, or what `/dev/stdout` is just now."""
     return path.exists() and not path.is_dir() and (not path.is_file() or path.absolute().parts[:2] == ("/", "dev"))
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, with or without a byte order mark.
+
+    Raises:
+        InputError: It cannot be read, is no JSON, or an object in it has a key twice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_unique, path))
+    except OSError as error:
+        msg = f"{show_name(path)}: cannot be read ({error.strerror or error}); give a JSON file"
+        raise InputError(msg) from error
+    except (ValueError, RecursionError) as error:
+        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or write it anew"
+        raise InputError(msg) from error
+
+
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [repr(key) for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        msg = f"{show_name(path)}: the key {list_some(twice)} stands twice in one object; join what they hold"
+        raise InputError(msg)
+    return found

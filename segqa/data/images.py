@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segqa.data.decoding import Decoded, decode_flat
-from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, Format, sniff
+from segqa.data.formats import FLAT_FORMATS, Format, sniff
 from segqa.data.intensities import NanPolicy, replace_nan, to_bytes, value_limits, window_limits
 from segqa.data.types import Picture, Source
 from segqa.data.volumes import cut_slice, read_volume, remember
@@ -25,7 +25,6 @@ def read_image(
     source: Source,
     *,
     window: tuple[float, float] | None = None,
-    max_pixels: int = MAX_PIXELS,
     nan: NanPolicy = "error",
     orient: bool = True,
 ) -> Picture:
@@ -39,7 +38,6 @@ def read_image(
     Args:
         source: A file, or a slice of a volume.
         window: Centre and width of the intensities to show (40 400 is soft tissue in CT).
-        max_pixels: Limit on the pixels (voxels for a volume), checked before they are decoded.
         nan: Whether NaN and infinite pixels are an error or become 0.
         orient: Whether to turn the picture as its EXIF orientation says.
 
@@ -56,21 +54,21 @@ def read_image(
         if source.slice_index is not None:
             msg = f"{source}: a {kind} file has no slices; give it as an image of its own"
             raise InputError(msg)
-        decoded = decode_flat(source.path, kind, max_pixels=max_pixels, orient=orient)
+        decoded = decode_flat(source.path, kind, orient=orient)
         if isinstance(decoded, Decoded):
             return _from_pillow(decoded, source, limits, nan)
         picture = Picture(decoded)
         inverted, default = False, None
     else:
-        picture, default, inverted = _from_volume(source, kind, max_pixels)
+        picture, default, inverted = _from_volume(source, kind)
     picture.pixels = _to_rgb(picture, source, limits or default, nan)
     if inverted:
         picture.pixels = 255 - picture.pixels
     return picture
 
 
-def _from_volume(source: Source, kind: Format, max_pixels: int) -> tuple[Picture, tuple[float, float], bool]:
-    volume = remember(read_volume, source.path, kind, "image", max_pixels)
+def _from_volume(source: Source, kind: Format) -> tuple[Picture, tuple[float, float], bool]:
+    volume = remember(read_volume, source.path, kind, "image")
     grid = volume.grid
     pixels = cut_slice(volume.voxels, grid, source)
     picture = Picture(pixels, list(grid.remarks), grid.plane_spacing(source.axis), grid.affine)

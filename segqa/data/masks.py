@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,13 @@ from PIL.Image import Image as PillowImage
 
 from segqa.data.decoding import Decoded, decode_flat
 from segqa.data.files import list_some, show_name, write_whole
-from segqa.data.formats import FLAT_FORMATS, MAX_PIXELS, Format, sniff
+from segqa.data.formats import FLAT_FORMATS, Format, sniff
 from segqa.data.grids import Grid
 from segqa.data.labels import foreground_remark, is_soft, to_labels
 from segqa.data.types import LabelMap, Picture, Source
 from segqa.data.volumes import cut_slice, read_volume, remember
 from segqa.errors import InputError
 
-MaskChannel = Literal["red", "green", "blue", "alpha"]
-"""The channel of a colour picture that holds the mask."""
-
-_CHANNELS: tuple[MaskChannel, ...] = ("red", "green", "blue", "alpha")
 _READABLE_MODES = frozenset({"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _WHITE_FIRST = [255, 255, 255, 0, 0, 0]  # a palette of two colours against the order of its indices
 _COLOR_MODES = {"LA": "LA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
@@ -38,17 +34,14 @@ class LabelVolume:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_mask(source: Source, *, mask_channel: MaskChannel | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_mask(source: Source) -> Picture:
     """Read a mask as a label map; `labels.py` holds the rule that turns values into labels.
 
     Palettes give their indices, not their colours, unless index 0 is white and 1 is black; a colour picture
-    must have equal channels, unless `mask_channel` names the one to read. JPEG is refused. The rule looks at a
-    whole volume, not at a slice.
+    must have equal channels. JPEG is refused. The rule looks at a whole volume, not at a slice.
 
     Args:
         source: A file, or a slice of a volume.
-        mask_channel: Channel of a colour picture that holds the mask.
-        max_pixels: Limit on the pixels (voxels for a volume), checked before they are decoded.
 
     Returns:
         Labels, int32 of shape `(H, W)`; warnings among `missing-iend`, `exif-rotated`, `alpha-dropped`,
@@ -64,10 +57,10 @@ def read_mask(source: Source, *, mask_channel: MaskChannel | None = None, max_pi
             msg = f"{source}: a {kind} file has no slices, but the image is a volume; save the mask as one too"
             raise InputError(msg)
         warnings: list[str] = []
-        values = _read_flat(source, kind, mask_channel, max_pixels, warnings)
+        values = _read_flat(source, kind, warnings)
         picture = Picture(to_labels(values, source=source, warnings=warnings), warnings)
     else:
-        volume = read_label_volume(source.path, kind=kind, max_pixels=max_pixels)
+        volume = read_label_volume(source.path, kind=kind)
         labels = cut_slice(volume.labels, volume.grid, source)
         spacing = volume.grid.plane_spacing(source.axis)
         picture = Picture(labels, list(volume.warnings), spacing, volume.grid.affine)
@@ -92,13 +85,13 @@ def check_mask_format(source: Source, kind: Format) -> None:
         raise InputError(msg)
 
 
-def read_label_volume(path: Path, *, kind: Format, max_pixels: int = MAX_PIXELS) -> LabelVolume:
+def read_label_volume(path: Path, *, kind: Format) -> LabelVolume:
     """Return the labels of a volume file; decoded once and remembered among the last few.
 
     Raises:
         InputError: Damaged, too large, or no mask.
     """
-    return remember(_load_labels, path, kind, max_pixels)
+    return remember(_load_labels, path, kind)
 
 
 def write_mask(path: Path, label_map: LabelMap) -> None:
@@ -123,28 +116,26 @@ def write_mask(path: Path, label_map: LabelMap) -> None:
     write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
-def _load_labels(path: Path, kind: Format, max_pixels: int) -> LabelVolume:
-    volume = read_volume(path, kind, "mask", max_pixels)
+def _load_labels(path: Path, kind: Format) -> LabelVolume:
+    volume = read_volume(path, kind, "mask")
     warnings = list(volume.grid.remarks)
     values = volume.voxels
     if volume.grid.is_color:
-        values = _one_channel(values, path, None, warnings)
+        values = _one_channel(values, path, warnings)
     labels = to_labels(values, source=show_name(path), warnings=warnings)
     labels.setflags(write=False)
     return LabelVolume(labels, volume.grid, warnings)
 
 
-def _read_flat(
-    source: Source, kind: Format, mask_channel: MaskChannel | None, max_pixels: int, warnings: list[str]
-) -> NDArray[Any]:
+def _read_flat(source: Source, kind: Format, warnings: list[str]) -> NDArray[Any]:
     check_mask_format(source, kind)
-    decoded = decode_flat(source.path, kind, max_pixels=max_pixels)
+    decoded = decode_flat(source.path, kind)
     if not isinstance(decoded, Decoded):
-        return decoded if decoded.ndim == 2 else _one_channel(decoded, source.path, mask_channel, warnings)
+        return decoded if decoded.ndim == 2 else _one_channel(decoded, source.path, warnings)
     warnings += decoded.warnings
     image = decoded.image
     if image.mode in _READABLE_MODES:
-        return _grey_values(image, decoded.bits, mask_channel, source, warnings)
+        return _grey_values(image, decoded.bits, warnings)
     if image.mode not in _COLOR_MODES:
         msg = f"{source}: a {image.mode} picture where labels were expected; save it as grey PNG"
         raise InputError(msg)
@@ -152,17 +143,10 @@ def _read_flat(
         msg = f"{source}: colour of {decoded.bits} bits where labels were expected; save it as 16-bit grey PNG"
         raise InputError(msg)
     values = np.asarray(image.convert(_COLOR_MODES[image.mode]))
-    return _one_channel(values, source.path, mask_channel, warnings)
+    return _one_channel(values, source.path, warnings)
 
 
-def _grey_values(
-    image: PillowImage, bits: int, channel: MaskChannel | None, source: Source, warnings: list[str]
-) -> NDArray[Any]:
-    if channel == "alpha" and "transparency" not in image.info:
-        msg = f"{source}: no alpha channel to read the mask from; choose another channel"
-        raise InputError(msg)
-    if channel is not None and image.mode in ("P", "L", "1"):
-        return np.asarray(image.convert("RGBA").getchannel(_CHANNELS.index(channel)))
+def _grey_values(image: PillowImage, bits: int, warnings: list[str]) -> NDArray[Any]:
     values = np.asarray(image)
     if image.mode == "P":
         if (image.getpalette() or [])[:6] == _WHITE_FIRST and values.max() <= 1:
@@ -177,21 +161,12 @@ def _grey_values(
     return values
 
 
-def _one_channel(
-    values: NDArray[Any], path: Path, mask_channel: MaskChannel | None, warnings: list[str]
-) -> NDArray[Any]:
+def _one_channel(values: NDArray[Any], path: Path, warnings: list[str]) -> NDArray[Any]:
     """Return the channel that holds the mask of values `(..., C)`: grey, grey and alpha, RGB or RGBA."""
     count = values.shape[-1]
     has_alpha = count in (2, 4)
     alpha = values[..., -1] if has_alpha else None
-    if mask_channel == "alpha":
-        if alpha is None:
-            msg = f"{show_name(path)}: no alpha channel to read the mask from; choose another channel"
-            raise InputError(msg)
-        return np.asarray(alpha)
     colors = values[..., :-1] if has_alpha else values
-    if mask_channel is not None:
-        return np.asarray(colors[..., min(_CHANNELS.index(mask_channel), colors.shape[-1] - 1)])
     grey = colors[..., 0]
     if (colors != grey[..., None]).any():
         raise InputError(_color_text(colors, path))

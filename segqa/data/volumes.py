@@ -32,7 +32,8 @@ from segqa.errors import InputError
 
 T = TypeVar("T")
 
-_remembered = 8
+_FEW = 8
+_remembered = _FEW
 _PERCENTILES = (0.5, 99.5)
 
 
@@ -46,7 +47,7 @@ class Volume:
     """Range of intensities that every slice is shown in, so that slices of one volume share a scale."""
 
 
-def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume:
+def read_volume(path: Path, kind: Format, role: Role) -> Volume:
     """Decode a file that may hold a volume; a flat one has depth 1.
 
     The limits of an image are the file's own window (DICOM), else the 0.5th and 99.5th percentile of the whole
@@ -55,7 +56,7 @@ def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume
     Raises:
         InputError: Damaged, too large, or not a scalar volume.
     """
-    grid = read_grid(path, kind, role, max_pixels)
+    grid = read_grid(path, kind, role)
     if kind is Format.NIFTI:
         voxels = read_nifti(path, grid)
     elif kind in (Format.DICOM, Format.SERIES):
@@ -72,7 +73,7 @@ def read_volume(path: Path, kind: Format, role: Role, max_pixels: int) -> Volume
     return Volume(voxels, grid, limits)
 
 
-def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
+def read_grid(path: Path, kind: Format, role: Role) -> Grid:
     """Return shape and geometry of a file that may hold a volume, from its header alone.
 
     Raises:
@@ -84,7 +85,7 @@ def read_grid(path: Path, kind: Format, role: Role, max_pixels: int) -> Grid:
         grid = read_dicom_header(path)
     else:
         grid = read_array_header(path, role)
-    check_pixels(math.prod(grid.shape), path, max_pixels)
+    check_pixels(math.prod(grid.shape), path)
     return grid
 
 
@@ -134,6 +135,14 @@ def remember_at_least(n_files: int) -> None:
     global _remembered
     with _slots_lock:
         _remembered = max(_remembered, n_files)
+
+
+def forget() -> None:
+    """Let go of all decoded files, and keep only a few again: a program that goes on needs its memory."""
+    global _remembered
+    with _slots_lock:
+        _slots.clear()
+        _remembered = _FEW
 
 
 def remember(load: Callable[..., T], path: Path, *rest: Any) -> T:

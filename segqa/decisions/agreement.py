@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from segqa.agreement import aurc, auroc, kendall, mae, pearson, rmse, spearman
 from segqa.decisions.pairs import BETAS, beta_relative_accuracy
 from segqa.errors import InputError
 from segqa.schema import KEY_COLUMNS
+from segqa.statistics import aurc, auroc, kendall, mae, pearson, rmse, spearman
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,17 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     unscored = truth.join(kept, on=list(KEY_COLUMNS), how="anti", maintain_order="left")
     unscored = unscored.filter(pl.col("model").is_in(kept["model"].unique().implode()))
     return pl.concat([joined, unscored.select(*KEY_COLUMNS, *added)], how="diagonal")
+
+
+def unscored_remark(scores: pl.DataFrame, truth: pl.DataFrame, joined: pl.DataFrame) -> str | None:
+    """Return a line on rows of the truth that `join_truth` found no score of; `None` when there are none."""
+    n_unscored = joined.height - scores.height
+    if not n_unscored:
+        return None
+    return (
+        f"{n_unscored} of {truth.height} true rows have no score, as of objects that a mask misses; "
+        "give `segqa score` and `segqa evaluate` the same --boxes and their objects are the same"
+    )
 
 
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.data.layouts.dataset import group_of
+from segqa.data.groups import group_of
 from segqa.decisions.agreement import without_lost
 from segqa.errors import InputError
 from segqa.schema import OBJECT_COLUMNS

@@ -81,12 +81,13 @@ def find_masks(scores: pl.DataFrame, masks: Path | Mapping[str, Path], *, axis: 
 
 
 def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
+    path: Path | None
     if isinstance(masks, Path):
         nested = masks / model
         path = nested if nested.is_dir() or masks.resolve().name != model else masks
     else:
-        path = masks.get(model, Path(model))
-    if not path.exists():
+        path = masks.get(model)
+    if path is None or not path.exists():
         where = masks if isinstance(masks, Path) else f"the masks of {', '.join(masks)}"
         msg = f"{where}: no masks of the model {model!r}, which the scores have; give the masks that were scored"
         raise InputError(msg)
@@ -104,7 +105,8 @@ def check_folder(folder: Path, cases: Iterable[Case]) -> None:
     for case in cases:
         for model, mask in case.masks.items():
             # Above the sub-folders that are part of the case's name.
-            places[mask.path.parents[case.name.count("/")].resolve(), model].add(mask.path)
+            above = list(mask.path.absolute().parents)
+            places[above[min(case.name.count("/"), len(above) - 1)].resolve(), model].add(mask.path)
     for (place, _), masks in sorted(places.items()):
         # A lone mask may have been given as a file, and what lies beside it is nobody's.
         lies_in = place in target.parents and len(masks) > 1

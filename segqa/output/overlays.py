@@ -22,12 +22,12 @@ from segqa.data.files import write_whole
 from segqa.data.objects import find_objects
 from segqa.data.types import Case, Image, Mask, ObjectMask
 from segqa.errors import InputError
+from segqa.runtime import require_torch
 
 if TYPE_CHECKING:
+    from segqa.data.reading import Reading
     from segqa.quality.error_map import Method
     from segqa.quality.network import QualityNetwork
-    from segqa.quality.scoring import Reading
-    from segqa.scores import ScorePlan
 
 SIDE = 256
 """Longer side of a picture, in pixels."""
@@ -72,13 +72,12 @@ def draw_overlay(
         Pixels `(h, w, 3)` with `max(h, w) == side`.
     """
     part = _surroundings(mask, box)
-    window = (slice(part.y0, part.y1), slice(part.x0, part.x1))
     scale = side / max(part.width, part.height)
     size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
-    pixels = np.asarray(PillowImage.fromarray(image[window]).resize(size, PillowImage.Resampling.BICUBIC))
+    pixels = np.asarray(PillowImage.fromarray(image[part.slices]).resize(size, PillowImage.Resampling.BICUBIC))
     if error is not None:
-        pixels = _heat(pixels, _resize(error[window], size))
-    outline = _outline(_resize(mask[window].astype(np.float32), size) > 0.5)
+        pixels = _heat(pixels, _resize(error[part.slices], size))
+    outline = _outline(_resize(mask[part.slices].astype(np.float32), size) > 0.5)
     pixels = np.where(outline[..., None], np.array(OUTLINE, np.uint8), pixels)
     return pixels if box is None else _draw_box(pixels, box, part, scale)
 
@@ -133,7 +132,7 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
     Raises:
         InputError: The case cannot be read.
     """
-    return _cut_out(case.name, read_case(case, window=reading.window, nan=reading.nan), reading)
+    return _cut_out(case.name, read_case(case, reading), reading)
 
 
 def _cut_out(name: str, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:
@@ -157,11 +156,15 @@ def check_folder(folder: Path, cases: Iterable[Case]) -> None:
             raise InputError(msg)
 
 
-def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = None) -> int:
+def write_error_maps(
+    cases: Iterable[Case], reading: Reading, weights: Path, folder: Path, *, method: Method | None = None
+) -> int:
     """Write a picture with the error map of every object that is scored, `<model>/<case>_<label>_<object>.png`.
 
     Args:
-        plan: What is scored, with which weights.
+        cases: What is scored.
+        reading: How it is read.
+        weights: File of the evaluator that judges.
         folder: Made when missing.
         method: See `quality.error_map.error_map`.
 
@@ -172,10 +175,10 @@ def write_error_maps(plan: ScorePlan, folder: Path, *, method: Method | None = N
         MissingExtraError: PyTorch is not installed.
         InputError: A case cannot be read and errors stop the run, or a file cannot be written.
     """
-    network = load_judge(plan.evaluator.info.path)
+    network = load_judge(weights)
     taken: set[Path] = set()
-    for case in plan.cases:
-        for seen in _see_or_skip(case, plan.reading):
+    for case in cases:
+        for seen in _see_or_skip(case, reading):
             path = _free_name(folder / _safe(seen.model), f"{seen.case}_{seen.one.label}_{seen.one.object}", taken)
             picture = PillowImage.fromarray(draw_errors(seen, network, method=method))
             write_whole(path, lambda file: picture.save(file, "PNG"))  # noqa: B023
@@ -193,13 +196,7 @@ def _see_or_skip(case: Case, reading: Reading) -> Iterator[Seen]:
 
 def load_judge(weights: Path) -> QualityNetwork:
     """Return the network of a weights file for error maps, on the CPU; `MissingExtraError` without PyTorch."""
-    from importlib.util import find_spec
-
-    from segqa.errors import MissingExtraError
-
-    if find_spec("torch") is None or find_spec("timm") is None:
-        feature = "error maps"
-        raise MissingExtraError(feature, "torch")
+    require_torch("error maps")
     from segqa.quality.storage import load_network
 
     return load_network(weights)

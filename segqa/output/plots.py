@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from segqa.agreement import pearson, risk_coverage, spearman
 from segqa.data.files import write_whole
 from segqa.decisions.agreement import defined_pairs
-from segqa.errors import MissingExtraError
+from segqa.errors import require
+from segqa.statistics import pearson, risk_coverage, spearman
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,11 +137,9 @@ def _by_model(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def _grid(n_panels: int) -> tuple[Figure, list[Axes]]:
-    try:
-        from matplotlib.figure import Figure as NewFigure
-    except ImportError as error:
-        feature = "Plotting"
-        raise MissingExtraError(feature, "report") from error
+    require("matplotlib", "Plotting", extra="report")
+    from matplotlib.figure import Figure as NewFigure
+
     columns = min(n_panels, 4)
     rows = math.ceil(n_panels / columns)
     figure = NewFigure(figsize=(4 * columns, 4.2 * rows), layout="constrained")

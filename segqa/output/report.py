@@ -17,17 +17,17 @@ import numpy as np
 import polars as pl
 
 from segqa import __version__
-from segqa.agreement import LOW_QUALITY
 from segqa.decisions.benchmarking import benchmark
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
+from segqa.statistics import LOW_QUALITY
 
 if TYPE_CHECKING:
     from segqa.data.cases import Cases
+    from segqa.data.reading import Reading
     from segqa.data.types import Case
     from segqa.output.overlays import Seen
     from segqa.quality.network import QualityNetwork
-    from segqa.quality.scoring import Reading
 
 DEFAULT_LIMIT = 500
 """Rows that a report shows."""
@@ -157,12 +157,10 @@ def render_report(
 
 def _page(*, style: str, script: str, **values: Any) -> str:
     """Return the filled template; everything but our own style and script is escaped."""
-    try:
-        from jinja2 import Environment, FileSystemLoader
-        from markupsafe import Markup
-    except ImportError as error:
-        feature = "the report"
-        raise MissingExtraError(feature, "report") from error
+    require("jinja2", "the report", extra="report")
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
     loader = FileSystemLoader(_TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
     return environment.get_template("report.html").render(style=Markup(style), script=Markup(script), **values)

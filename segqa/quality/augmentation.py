@@ -12,6 +12,7 @@ from PIL import ImageFilter
 
 from segqa.data.boxes import Box
 from segqa.data.types import Image, Mask
+from segqa.quality.corruptions import blur_mask
 
 
 def random_symmetry(rng: np.random.Generator) -> tuple[int, bool]:
@@ -99,8 +100,7 @@ def recolour_objects(image: Image, labels: NDArray[np.uint8], rng: np.random.Gen
 
 def repaint(image: Image, region: Mask, rng: np.random.Generator) -> Image:
     """Give a region `(h, w)` of a picture `(h, w, 3)` a brightness and contrast of its own; its texture stays."""
-    soft = PillowImage.fromarray(region.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0)))
-    alpha = np.asarray(soft, dtype=np.float32)[..., None] / np.float32(255)
+    alpha = blur_mask(region, rng.uniform(0.5, 2.0))[..., None]
     gain, level = rng.uniform(0.3, 1.2) * rng.choice([-1, 1], p=[0.15, 0.85]), rng.uniform(40, 215)
     middle = image[region].mean(axis=0, dtype=np.float32)
     painted = (image - middle) * np.float32(gain) + np.float32(level)

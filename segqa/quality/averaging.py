@@ -7,8 +7,8 @@ from pathlib import Path
 
 from segqa.data.files import check_writable
 from segqa.errors import InputError
-from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.storage import load_network, save_network
+from segqa.quality.weights_file import CheckpointInfo, read_info
 
 
 def average_weights(paths: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:

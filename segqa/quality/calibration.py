@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save
 
 from segqa.data.files import write_whole
 from segqa.errors import InputError
-from segqa.quality.checkpoints import CALIBRATION
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import Novelty, Reference
+from segqa.quality.weights_file import CALIBRATION
 
 SCHEMA = "segqa.calibration"
 VERSION = 1

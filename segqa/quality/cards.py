@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segqa.quality.checkpoints import CheckpointInfo
+from segqa.quality.weights_file import CheckpointInfo
 
 
 def render_card(info: CheckpointInfo) -> str:

@@ -139,7 +139,7 @@ def whole_box(mask: Mask, rng: np.random.Generator) -> Mask:
         return mask
     filled = np.zeros_like(mask)
     if rng.uniform() < 0.6:
-        filled[box.y0 : box.y1, box.x0 : box.x1] = True
+        filled[box.slices] = True
         return filled
     rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
     dy = (rows + 0.5 - (box.y0 + box.y1) / 2) / (box.height / 2)

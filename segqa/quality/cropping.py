@@ -54,16 +54,16 @@ def make_record(item: LabelledImage, thing: Target, place: Box, proposals: Seque
     scale = min(1.0, side / max(window.width, window.height))
     size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
     labels = np.zeros((window.height, window.width), dtype=np.uint8)
-    crop = item.truth[window.y0 : window.y1, window.x0 : window.x1]
+    crop = item.truth[window.slices]
     mine = None if item.objects else thing.value  # a part of a label is no other object than the label
     others = [label for label in np.unique(crop[crop > 0]) if label != mine][:250]
     for value, label in enumerate(others, start=OWN + 1):
         labels[crop == label] = value
-    own = thing.truth[window.y0 : window.y1, window.x0 : window.x1]
+    own = thing.truth[window.slices]
     labels[own] = OWN
-    picture = PillowImage.fromarray(np.ascontiguousarray(item.image[window.y0 : window.y1, window.x0 : window.x1]))
+    picture = PillowImage.fromarray(np.ascontiguousarray(item.image[window.slices]))
     small = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR))
-    masks = [p.mask[window.y0 : window.y1, window.x0 : window.x1] for p in proposals]
+    masks = [p.mask[window.slices] for p in proposals]
     return Record(
         case=item.case,
         group=item.group,

@@ -48,14 +48,13 @@ def error_map(
     # A view is of the mask as it is: what flipping a pixel does to the view itself is left out.
     seen, rows, columns = _place(mask, box, profile)
     inputs = torch.from_numpy(build_input(image, mask, box, profile))[None].to(next(network.parameters()).device)
-    window = (slice(seen.y0, seen.y1), slice(seen.x0, seen.x1))
-    inside = mask[window]
+    inside = mask[seen.slices]
     if (method or best_method(network)) == "gradient":
         values = _gains(network, inputs, inside, rows, columns)
     else:
         values = _error_chances(network, inputs, inside, rows, columns)
     result = np.zeros(mask.shape, dtype=np.float32)
-    result[window] = values
+    result[seen.slices] = values
     return result
 
 
@@ -67,7 +66,7 @@ def best_method(network: QualityNetwork) -> Method:
 def _place(mask: Mask, box: Box | None, profile: Profile) -> tuple[Box, slice, slice]:
     """Return the part of the image that the network sees, and where it lies in the input."""
     if profile.name == "evanyseg":
-        seen = box or Box.from_mask(mask) or Box(0, 0, mask.shape[1], mask.shape[0])
+        seen = box or Box.around(mask)
         return seen, slice(0, profile.size), slice(0, profile.size)
     view = view_of(mask, box, profile)
     seen = view.clip(*mask.shape)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from segqa.data.files import write_whole
+from segqa.errors import require
 from segqa.quality.network import QualityNetwork
 
 PREFIX = "network."
@@ -46,14 +47,10 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         InputError: The file cannot be written.
         MissingExtraError: When onnx or onnxscript is not installed.
     """
-    from segqa.errors import MissingExtraError
+    for package in ("onnx", "onnxscript"):  # torch's exporter needs the second and says so late
+        require(package, "exporting a network", extra="train")
+    import onnx
 
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch's exporter needs it and says so late)
-    except ImportError as error:
-        feature = "exporting a network"
-        raise MissingExtraError(feature, "train") from error
     network = _with_distinct_tensors(network)
     profile = network.spec.profile
     example = torch.zeros(2, profile.channels, profile.size, profile.size)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from segqa.data.files import check_writable
-from segqa.quality.checkpoints import read_info
 from segqa.quality.training import Progress, Trainer
+from segqa.quality.weights_file import read_info
 
 
 def train_to_file(

@@ -40,6 +40,7 @@ def read_library(folders: Sequence[Path], *, validation_share: float = 0.1, leav
     """
     training: list[Record] = []
     validation: list[Record] = []
+    read: set[Path] = set()
     for folder in folders:
         unfinished = next((path.parent for path in sorted(folder.rglob(UNFINISHED)) if path.is_dir()), None)
         if unfinished is not None:
@@ -52,6 +53,9 @@ def read_library(folders: Sequence[Path], *, validation_share: float = 0.1, leav
             msg = f"{folder}: no shards of `segqa prepare` in it or below; prepare the data first"
             raise InputError(msg)
         for shard in shards:
+            if shard.resolve() in read:  # a folder and one above it: no record counts twice
+                continue
+            read.add(shard.resolve())
             for record in read_shard(shard):
                 if leave_out:
                     held = record.dataset in leave_out

@@ -18,24 +18,32 @@ from typing import Literal
 import numpy as np
 
 from segqa.data.boxes import Box, place_box
+from segqa.data.files import write_whole
 from segqa.data.layouts.dataset import TrueObject, Truth
 from segqa.data.types import Image, LabelMap, Mask, PromptBox
 from segqa.errors import InputError
 from segqa.quality.corruptions import corrupt
 from segqa.quality.cropping import Proposal, make_record
 from segqa.quality.prompting import centre_point, jitter_box, match_boxes, wrong_box
-from segqa.quality.records import Record, join_shards, read_inputs, read_rows, read_shard, read_skipped, write_shard
+from segqa.quality.records import (
+    CORRUPTION,
+    EXACT,
+    FILE,
+    JITTERED,
+    NO_PROMPT,
+    OTSU,
+    POINT,
+    WRONG,
+    Record,
+    join_shards,
+    read_inputs,
+    read_rows,
+    read_shard,
+    read_skipped,
+    write_shard,
+)
 from segqa.quality.targets import Skipped, Target, choose_targets
 from segqa.segmenters.base import Prompt, Segmenter
-
-EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "file", "point", "none"
-"""Kinds of prompts, as records name them."""
-
-CORRUPTION = "corruption"
-"""Source of a mask that was made by spoiling the reference."""
-
-OTSU = "otsu"
-"""Source of a mask that is a threshold inside the box."""
 
 UNFINISHED = "unfinished"
 """Folder of the cases whose shard is not complete yet; gone at the end."""
@@ -191,23 +199,17 @@ def _given_boxes(item: LabelledImage, targets: Sequence[Target], skipped: list[S
     return {target.name: box for target, box in pairs if box is not None}
 
 
-def takes_points(segmenter: Segmenter) -> bool:
-    """Tell whether a segmenter can be prompted with points."""
-    return bool(getattr(segmenter, "takes_points", False))
-
-
 def _propose(
     item: LabelledImage, requests: Sequence[_Request], segmenters: Sequence[Segmenter]
 ) -> list[tuple[Target, Proposal]]:
-    height, width = item.truth.shape
     proposals = []
     for segmenter in segmenters if requests else ():
-        mine = [request for request in requests if request.kind != POINT or takes_points(segmenter)]
+        mine = [request for request in requests if request.kind != POINT or segmenter.takes_points]
         result = segmenter.segment(item.image, [request.prompt for request in mine])
         for request, mask, own in zip(mine, result.masks, result.confidence, strict=True):
             confidence = None if np.isnan(own) else float(own)
             # The paper: a point has no box, so the mask's own decides about the crop.
-            box = request.prompt.box or Box.from_mask(mask) or Box(0, 0, width, height)
+            box = request.prompt.box or Box.around(mask)
             proposals.append((request.target, Proposal(segmenter.name, request.kind, box, mask, confidence)))
     return proposals
 
@@ -233,7 +235,7 @@ def otsu_mask(image: Image, box: Box) -> Mask:
         image: Shape `(H, W, 3)`.
         box: Inside the image.
     """
-    crop = image[box.y0 : box.y1, box.x0 : box.x1].mean(axis=2)
+    crop = image[box.slices].mean(axis=2)
     counts = np.bincount(crop.astype(np.uint8).ravel(), minlength=256).astype(np.float64)
     below = np.cumsum(counts)
     sums = np.cumsum(counts * np.arange(256))
@@ -245,7 +247,7 @@ def otsu_mask(image: Image, box: Box) -> Mask:
         crop.shape[0] // 4 : -(crop.shape[0] // 4) or None, crop.shape[1] // 4 : -(crop.shape[1] // 4) or None
     ]
     mask = np.zeros(image.shape[:2], dtype=bool)
-    mask[box.y0 : box.y1, box.x0 : box.x1] = bright if middle.mean() >= bright.mean() else ~bright
+    mask[box.slices] = bright if middle.mean() >= bright.mean() else ~bright
     return mask
 
 
@@ -354,9 +356,7 @@ def _check_fingerprint(
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = out / "fingerprint.txt"
     if not path.exists():
-        part = path.with_name(path.name + ".part")
-        part.write_text(fingerprint + "\n")
-        part.replace(path)
+        write_whole(path, lambda file: file.write(fingerprint.encode() + b"\n"))
     elif path.read_text().strip() != fingerprint:
         msg = f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
         raise InputError(msg)

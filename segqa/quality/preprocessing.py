@@ -71,18 +71,14 @@ def build_input(image: Image, mask: Mask, box: Box | None, profile: Profile) -> 
         profile: Which ψ.
     """
     if profile.name == "evanyseg":
-        return _evanyseg_input(image, mask, box or _own_box(mask), profile)
+        return _evanyseg_input(image, mask, box or Box.around(mask), profile)
     return _segqa_input(image, mask, box, profile)
-
-
-def _own_box(mask: Mask) -> Box:
-    return Box.from_mask(mask) or Box(0, 0, mask.shape[1], mask.shape[0])
 
 
 def _evanyseg_input(image: Image, mask: Mask, box: Box, profile: Profile) -> Input:
     """Follow the official order: crop, blend with truncation, resize, normalise (facts page 1.3)."""
-    crop = image[box.y0 : box.y1, box.x0 : box.x1].copy()
-    inside = mask[box.y0 : box.y1, box.x0 : box.x1]
+    crop = image[box.slices].copy()
+    inside = mask[box.slices]
     crop[..., 0] = (0.5 * crop[..., 0] + 0.5 * (inside * 255.0)).astype(np.uint8)
     side = (profile.size, profile.size)
     resized = PillowImage.fromarray(crop).resize(side, PillowImage.Resampling.BILINEAR)
@@ -98,10 +94,9 @@ def _segqa_input(image: Image, mask: Mask, box: Box | None, profile: Profile) ->
     scale = size / view.width
     x0, x1 = placed(seen.x0 - view.x0, seen.x1 - view.x0, scale, size)
     y0, y1 = placed(seen.y0 - view.y0, seen.y1 - view.y0, scale, size)
-    window = (slice(seen.y0, seen.y1), slice(seen.x0, seen.x1))
-    pixels = _resize(image[window], x1 - x0, y1 - y0)
+    pixels = _resize(image[seen.slices], x1 - x0, y1 - y0)
     result[:3, y0:y1, x0:x1] = _standardise(pixels).transpose(2, 0, 1)
-    result[3, y0:y1, x0:x1] = _resize(mask[window].astype(np.uint8) * 255, x1 - x0, y1 - y0) / np.float32(255)
+    result[3, y0:y1, x0:x1] = _resize(mask[seen.slices].astype(np.uint8) * 255, x1 - x0, y1 - y0) / np.float32(255)
     if box is not None:
         left, right = placed(box.x0 - view.x0, box.x1 - view.x0, scale, size)
         top, bottom = placed(box.y0 - view.y0, box.y1 - view.y0, scale, size)
@@ -115,7 +110,7 @@ def view_of(mask: Mask, box: Box | None, profile: Profile) -> Box:
     It is the box with its margin, grown to show a mask that leaks out of the box (up to `reach`), and squared by
     showing more context, so that shapes keep their aspect.
     """
-    anchor = box or _own_box(mask)
+    anchor = box or Box.around(mask)
     view = anchor.expand(profile.margin)
     own = Box.from_mask(mask)
     if box is not None and own is not None:

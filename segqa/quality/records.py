@@ -26,6 +26,15 @@ from segqa.errors import InputError
 OWN = 1
 """Value of the object itself in a record's label map; other objects have higher values."""
 
+EXACT, JITTERED, WRONG, FILE, POINT, NO_PROMPT = "exact", "jittered", "wrong", "file", "point", "none"
+"""Kinds of prompts: the object's own box, boxes moved a little or put elsewhere, the user's, a point, or nothing."""
+
+CORRUPTION = "corruption"
+"""Source of a mask that was made by spoiling the reference."""
+
+OTSU = "otsu"
+"""Source of a mask that is a threshold inside the box."""
+
 _SKIPPED, _INPUTS = "skipped", "inputs"
 _PLAIN_FIELDS = ("case", "group", "dataset", "object", "label", "truth_outside")
 
@@ -35,9 +44,9 @@ class Candidate:
     """A mask that some source proposed for the object of a record."""
 
     source: str
-    """Who made it: `litemedsam`, `otsu`, a model's name."""
+    """Who made it: a segmenter's or model's name, `OTSU` or `CORRUPTION`."""
     prompt: str
-    """`exact`, `jittered`, `wrong` or `file` (the user's) box; `point`; `none` for a source without prompt."""
+    """Kind of the prompt: `EXACT` and so on."""
     box: Box
     """The prompt box, in pixels of the record; the mask's own for a point."""
     dice: float
@@ -48,8 +57,8 @@ class Candidate:
     """The segmenter's own estimate, in its own scale."""
     outside: float
     """Area of the mask beyond the record, in pixels of the record."""
-    image_box: Box | None = None
-    """`box` in pixels of the stored image; older shards do not tell."""
+    image_box: Box
+    """`box` in pixels of the stored image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +186,7 @@ def read_skipped(path: Path) -> list[dict[str, str]]:
 
 
 def read_inputs(path: Path) -> dict[str, str]:
-    """Return, by case of a whole shard, what tells its files from others; older shards do not know."""
+    """Return, by case of a whole shard, what tells its files from others."""
     return _read_block(path, _INPUTS) or {}
 
 
@@ -195,6 +204,9 @@ def read_shard(path: Path) -> list[Record]:
         InputError: When the file is not a whole shard.
     """
     rows = read_rows(path)
+    if any("image_box" not in candidate for row in rows for candidate in row["candidates"]):
+        msg = f"{path}: of an earlier version of segqa; run `segqa prepare` into a new folder"
+        raise InputError(msg)
     with safe_open(path, framework="numpy") as shard:
         return [_read_record(shard, index, row) for index, row in enumerate(rows)]
 
@@ -210,5 +222,4 @@ def _read_record(shard: Any, index: int, row: dict[str, Any]) -> Record:
 
 
 def _read_candidate(row: dict[str, Any]) -> Candidate:
-    place = row.get("image_box")
-    return Candidate(**row | {"box": Box(**row["box"]), "image_box": place and Box(**place)})
+    return Candidate(**row | {name: Box(**row[name]) for name in ("box", "image_box")})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.errors import InputError, check_choice
-from segqa.quality.checkpoints import CALIBRATION, read_info
+from segqa.quality.weights_file import CALIBRATION, read_info
 from segqa.runtime import has_gpu, require_torch
 
 RuntimeName = Literal["auto", "onnx", "torch"]

@@ -22,7 +22,7 @@ from segqa.quality.corruptions import corrupt, empty, fill_holes, follow_image, 
 from segqa.quality.nesting import nest
 from segqa.quality.preprocessing import BELIEF_STRIDE, Input, Profile, build_input, view_of
 from segqa.quality.prompting import jitter_box
-from segqa.quality.records import OWN, Record
+from segqa.quality.records import CORRUPTION, EXACT, OTSU, OWN, WRONG, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +200,17 @@ def _as_it_is(mask: Mask, rng: np.random.Generator) -> Mask:
 
 def is_wrong(record: Record) -> bool:
     """Tell whether a record is around a wrong box."""
-    return any(candidate.prompt == "wrong" for candidate in record.candidates)
+    return any(candidate.prompt == WRONG for candidate in record.candidates)
 
 
 def _real_masks(record: Record) -> list[int]:
     """Return the candidates that a segmenter made."""
-    return [i for i, c in enumerate(record.candidates) if c.source not in ("otsu", "corruption")]
+    return [i for i, c in enumerate(record.candidates) if c.source not in (OTSU, CORRUPTION)]
 
 
 def _exact_masks(record: Record) -> list[int]:
     """Return the candidates that a segmenter made from an exact box."""
-    return [i for i in _real_masks(record) if record.candidates[i].prompt == "exact"]
+    return [i for i in _real_masks(record) if record.candidates[i].prompt == EXACT]
 
 
 def _by_dataset(records: Iterable[Record]) -> list[_Labels]:
@@ -243,7 +243,7 @@ def _merge_neighbour(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDA
 def _reference_box(truth: Mask, rng: np.random.Generator) -> Box:
     """Return the box that a user would have drawn for the object: mostly a little off."""
     height, width = truth.shape
-    box = Box.from_mask(truth) or Box(0, 0, width, height)
+    box = Box.around(truth)
     if rng.uniform() < 0.4:
         return box
     return jitter_box(box, rng.uniform(0.02, 0.3), height=height, width=width, rng=rng)
@@ -290,8 +290,6 @@ def _truth_in_view(truth: Mask, view: Box, side: int) -> NDArray[np.float32]:
     height, width = truth.shape
     canvas = np.zeros((view.height, view.width), dtype=np.uint8)
     seen = view.clip(height, width)
-    canvas[seen.y0 - view.y0 : seen.y1 - view.y0, seen.x0 - view.x0 : seen.x1 - view.x0] = (
-        truth[seen.y0 : seen.y1, seen.x0 : seen.x1] * 255
-    )
+    canvas[seen.y0 - view.y0 : seen.y1 - view.y0, seen.x0 - view.x0 : seen.x1 - view.x0] = truth[seen.slices] * 255
     small = PillowImage.fromarray(canvas).resize((side, side), PillowImage.Resampling.BILINEAR)
     return np.asarray(small, dtype=np.float32)[None] / np.float32(255)

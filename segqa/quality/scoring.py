@@ -8,22 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
 from segqa.data.cases import LoadedCase, read_case
-from segqa.data.intensities import NanPolicy, window_limits
-from segqa.data.objects import Splitting, find_objects, object_remarks
+from segqa.data.objects import find_objects, object_remarks
+from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, ObjectMask
-from segqa.errors import InputError, check_choice
+from segqa.errors import InputError
 from segqa.quality.calibration import Calibration, read_calibration
-from segqa.quality.checkpoints import CheckpointInfo, read_info
 from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.runners import Runner, RuntimeName, load_runner
+from segqa.quality.weights_file import CheckpointInfo, read_info
 from segqa.schema import (
     BOX_FROM_FILE,
     BOX_FROM_IMAGE,
@@ -76,24 +76,6 @@ def load_evaluator(
     return Evaluator(info, runner, profile, heads, read_calibration(weights))
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How cases are read and split."""
-
-    labels: tuple[int, ...] | None = None
-    objects: Splitting = "labels"
-    window: tuple[float, float] | None = None
-    nan: NanPolicy = "error"
-    on_error: Literal["stop", "skip"] = "stop"
-
-    def __post_init__(self) -> None:
-        check_choice("objects", self.objects, get_args(Splitting))
-        check_choice("nan", self.nan, get_args(NanPolicy))
-        check_choice("on_error", self.on_error, ("stop", "skip"))
-        if self.window is not None:
-            window_limits(self.window)
-
-
 def score_cases(
     cases: Iterable[Case], evaluator: Evaluator, *, reading: Reading | None = None, workers: int = 1
 ) -> Iterator[list[Row]]:
@@ -135,7 +117,7 @@ def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
         InputError: The case cannot be read and errors stop the run.
     """
     try:
-        loaded = read_case(case, window=reading.window, nan=reading.nan)
+        loaded = read_case(case, reading)
     except InputError as error:
         if reading.on_error == "stop":
             raise

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save
 
 from segqa.data.files import write_whole
 from segqa.errors import InputError
-from segqa.quality.checkpoints import CALIBRATION, metadata, read_info
 from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, QualityNetwork
+from segqa.quality.weights_file import CALIBRATION, metadata, read_info
 
 
 def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:

@@ -20,16 +20,16 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
-from segqa.agreement import mae, pearson
 from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.losses import overlap_loss, ranking_loss
 from segqa.quality.network import NetworkSpec, Output, QualityNetwork
 from segqa.quality.parallel import add_up, average_gradients, decided_by_first, local_device, place
+from segqa.quality.pretrained import STARTS, start_backbone
 from segqa.quality.records import Record, digest_records
 from segqa.quality.sampling import Example, Mixture, Sampler
-from segqa.quality.starting import STARTS, start_backbone
 from segqa.quality.storage import load_network, save_network
+from segqa.statistics import mae, pearson
 
 DICE_BINS = 10
 
@@ -170,7 +170,7 @@ class Trainer:
             n_batches += 1
             self.done += len(inputs) * self.n_processes
             finished = end - self.done < self.plan.batch_size
-            if self.done // report_every > since // report_every or finished:
+            if _passes(since, self.done, report_every) or finished:
                 due = self.rank == 0 and (_passes(since, self.done, validate_every) or finished)
                 checks = self.validate() if due else None
                 since = self.done

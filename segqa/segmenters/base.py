@@ -40,6 +40,8 @@ class Segmenter(Protocol):
     """Anything that turns prompts on an image into masks."""
 
     name: str
+    takes_points: bool
+    """Whether a prompt may be points without a box."""
 
     def segment(self, image: Image, prompts: Sequence[Prompt]) -> Segmentation:
         """Encode the image of shape `(H, W, 3)` once and decode it for all prompts.

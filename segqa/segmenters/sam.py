@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 
-from segqa import checkpoints
-from segqa.errors import MissingExtraError
+from segqa import state_dicts
+from segqa.errors import require
 from segqa.segmenters.prompted import Frame, PromptedModel, longest_side_size
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Sam(PromptedModel):
     def __init__(self, checkpoint: Path, *, encoder: str, device: str = "cpu", name: str) -> None:
         network = build_network(encoder)
         layout = f"sam-{encoder.replace('_', '-')}"
-        checkpoints.load_into(network, checkpoints.read_state(checkpoint), name=layout, source=checkpoint)
+        state_dicts.load_into(network, state_dicts.read_state(checkpoint), name=layout, source=checkpoint)
         super().__init__(network, name=name, device=device)
 
     def preprocess(self, image: Image) -> tuple[torch.Tensor, Frame]:
@@ -62,10 +62,8 @@ def build_network(encoder: str) -> Any:
     Raises:
         MissingExtraError: When `segment-anything` is not installed.
     """
-    try:
-        from segment_anything import sam_model_registry
-    except ImportError as error:
-        feature = "SAM"
-        raise MissingExtraError(feature, "sam") from error
+    require("segment_anything", "SAM", extra="sam")
+    from segment_anything import sam_model_registry
+
     # The package would load a checkpoint without `weights_only` and onto the device it was saved from.
     return sam_model_registry[encoder](checkpoint=None)

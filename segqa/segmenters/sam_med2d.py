@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segqa import checkpoints
-from segqa.errors import MissingExtraError
+from segqa import state_dicts
+from segqa.errors import require
 from segqa.segmenters.prompted import Frame, PromptedModel
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SamMed2d(PromptedModel):
 
     def __init__(self, checkpoint: Path, *, device: str = "cpu", name: str = "sam-med2d") -> None:
         network = build_network()
-        checkpoints.load_into(network, checkpoints.read_state(checkpoint), name="sam-med2d", source=checkpoint)
+        state_dicts.load_into(network, state_dicts.read_state(checkpoint), name="sam-med2d", source=checkpoint)
         super().__init__(network, name=name, device=device)
 
     def preprocess(self, image: Image) -> tuple[torch.Tensor, Frame]:
@@ -125,11 +125,9 @@ def build_network() -> SamMed2dNetwork:
     Raises:
         MissingExtraError: When `segment-anything` is not installed.
     """
-    try:
-        from segment_anything import modeling
-    except ImportError as error:
-        feature = "SAM-Med2D"
-        raise MissingExtraError(feature, "sam") from error
+    require("segment_anything", "SAM-Med2D", extra="sam")
+    from segment_anything import modeling
+
     return SamMed2dNetwork(modeling)
 
 

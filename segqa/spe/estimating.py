@@ -17,7 +17,6 @@ from segqa.spe.bundle import MEAN, Bundle
 from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
 from segqa.spe.engines import Canvas, Engine
 from segqa.spe.fitting import count_known, make_plan, measure_model, with_mean
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
 from segqa.spe.pseudo import Pseudo, mean_defined
@@ -136,7 +135,7 @@ def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: 
     for number, model in enumerate(found.masks):
         size = _choose_size(settings.support_sizes, int(_count_usable(found, model).min()))
         plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
-        pseudo = measure_model(engine, training, found, model, plan=plan, journal=Journal())
+        pseudo = measure_model(engine, training, found, model, plan=plan)
         rows[model] = _make_rows(bundle, size, pseudo, by_image[:, :, number], level=level)
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,20 +12,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segqa.errors import InputError
+from segqa.journal import Journal
 from segqa.spe import support
 from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import Bundle, Settings
 from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_labelled, read_predicted
 from segqa.spe.engines import Canvas, Engine
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import AUTO, METRICS, MIN_POINTS
-from segqa.spe.pseudo import Plan, Pseudo, mean_defined, measure_pseudo
+from segqa.spe.pseudo import Plan, Pseudo, Values, mean_defined, measure_pseudo
 
 Floats = NDArray[np.float64]
 Unit = tuple[int, str, int]
 """Number and name of a model, and the position of a size of support set: what is measured at a time."""
-OpenJournal = Callable[[str], Journal]
-"""Opens the journal of a run from the hash of everything its values depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,8 @@ def fit_bundle(
     predictions: Path,
     *,
     options: FitOptions,
-    open_journal: OpenJournal,
+    journal: Path,
+    resume: bool = False,
     watch: Watch,
     count: Callable[[list[Unit]], Iterable[Unit]],
     warn: Callable[[str], object],
@@ -82,7 +81,8 @@ def fit_bundle(
         test: The same of the test images.
         predictions: One sub-folder of masks of the test images for each model.
         options: How to measure.
-        open_journal: Called when everything has been read.
+        journal: File of finished steps; it stays until the caller has written the bundle.
+        resume: Go on from the journal of a killed run.
         watch: Shows how far the reading is.
         count: Shows how far the measuring is.
         warn: Takes what the user should know of the files.
@@ -102,9 +102,9 @@ def fit_bundle(
             "elsewhere, and so will be the estimates"
         )
     sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.is_cheap)
-    journal = open_journal(_fingerprint(engine, training, tested, options))
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
-    pseudo = _measure_all(engine, training, tested, plans, journal=journal, count=count)
+    with Journal(journal, _fingerprint(engine, training, tested, options), resume=resume) as kept:
+        pseudo = _measure_all(engine, training, tested, plans, journal=kept, count=count)
     seen = with_mean(measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed))
     settings = _settings(engine, training, tested, sizes, options)
     real = with_mean(tested.real)
@@ -126,8 +126,13 @@ def _measure_all(
     """Return the pseudo performance of all models by plan, shape `(Z, K, L, 6)`."""
     pseudo = np.empty((len(plans), len(tested.masks), len(training.labels), len(METRICS)))
     units = [(*model, index) for model in enumerate(tested.masks) for index in range(len(plans))]
+    known: dict[str, Values] = {row["step"]: row["values"] for row in journal.rows}
+
+    def keep(step: str, values: Values) -> None:
+        journal.append([{"step": step, "values": values}])
+
     for number, name, index in count(units):
-        measured = measure_model(engine, training, tested, name, plan=plans[index], journal=journal)
+        measured = measure_model(engine, training, tested, name, plan=plans[index], known=known, keep=keep)
         pseudo[index, number] = [label.mean for label in measured]
     return pseudo
 
@@ -190,17 +195,25 @@ def make_plan(n_support: int, n_queries: int, options: FitOptions | Settings, si
 
 
 def measure_model(
-    engine: Engine, training: Labelled, predicted: Predicted, model: str, *, plan: Plan, journal: Journal
+    engine: Engine,
+    training: Labelled,
+    predicted: Predicted,
+    model: str,
+    *,
+    plan: Plan,
+    known: Mapping[str, Values] | None = None,
+    keep: Callable[[str, Values], object] | None = None,
 ) -> list[Pseudo]:
-    """Return the pseudo performance of one model for each label."""
+    """Return the pseudo performance of one model for each label; arguments as `measure_pseudo`."""
     return [
         measure_pseudo(
             engine,
             (training.images, training.masks[:, position]),
             (predicted.images, predicted.mask_of(model, position)),
             plan=plan,
-            journal=journal,
             key=f"{model}/{plan.support_size}/{label}",
+            known=known,
+            keep=keep,
         )
         for position, label in enumerate(training.labels)
     ]

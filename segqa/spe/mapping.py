@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from segqa.agreement import pearson
 from segqa.errors import InputError
+from segqa.statistics import pearson
 
 LARGEST_EXPONENT = 100.0
 """Beyond it an extrapolation would overflow; no distance is that long."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from segqa.data.files import check_writable, write_whole
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.spe.bundle import Bundle
 from segqa.spe.mapping import METRICS
 
@@ -24,9 +23,7 @@ def check_plots(folder: Path) -> None:
         MissingExtraError: without matplotlib.
         InputError: the folder cannot be written to.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        feature = "--plots"
-        raise MissingExtraError(feature, "report")
+    require("matplotlib", "--plots", extra="report")
     check_writable(folder / f"{METRICS[0]}.png")
 
 

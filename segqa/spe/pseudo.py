@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from segqa import metrics
 from segqa.spe.engines import Canvas, CanvasMasks, Engine
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS
 from segqa.spe.support import choose_support
 
@@ -22,6 +21,8 @@ MIN_QUERIES = 24
 """Fewer say too little about their own spread to stop at."""
 
 Floats = NDArray[np.float64]
+Values = list[list[float]]
+"""The six metrics of each query of a step."""
 
 
 class Step(NamedTuple):
@@ -80,8 +81,9 @@ def measure_pseudo(
     supports: tuple[Canvas, CanvasMasks],
     *,
     plan: Plan,
-    journal: Journal,
     key: str,
+    known: Mapping[str, Values] | None = None,
+    keep: Callable[[str, Values], object] | None = None,
 ) -> Pseudo:
     """Return the pseudo performance of one model for one label.
 
@@ -90,23 +92,27 @@ def measure_pseudo(
         queries: Training images and their true masks.
         supports: Images and the model's predictions on them; some prediction must have enough foreground.
         plan: Which image is queried with which draw, and when to stop.
-        journal: Finished steps are taken from it and new ones put into it.
-        key: Name of this model and label in the journal.
+        key: Name of this model and label in the names of steps.
+        known: Values of finished steps by name, as an earlier run left them.
+        keep: Receives name and values of each new step the moment they are there.
     """
     images, truths = queries
     values = np.full((len(plan.orders), plan.n_queries, len(METRICS)), np.nan)
     asked = np.zeros(plan.n_queries, dtype=bool)
     for number, step in enumerate(plan.steps()):
         name = f"{key}/{number}"
-        if name not in journal.steps:
+        measured = (known or {}).get(name)
+        if measured is None:
             rows = choose_support(supports[1], plan.orders[step.draw], size=plan.support_size)
             # A support set without foreground teaches nothing: nothing is found.
             found = np.zeros((len(step.queries), *truths.shape[1:]), dtype=bool)
             if len(rows):
                 scores = engine.segment(images[step.queries], supports[0][rows], supports[1][rows])
                 found = scores > engine.threshold
-            journal.add(name, measure_masks(found, truths[step.queries]).tolist())
-        values[step.draw, step.queries] = journal.steps[name]
+            measured = measure_masks(found, truths[step.queries]).tolist()
+            if keep is not None:
+                keep(name, measured)
+        values[step.draw, step.queries] = measured
         asked[step.queries] = True
         if plan.tolerance is not None and asked.sum() >= MIN_QUERIES:
             result = _summarise(values, asked)

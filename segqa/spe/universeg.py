@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from segqa import checkpoints, weights
+from segqa import state_dicts, weights
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas, CanvasMasks
 
@@ -67,7 +67,7 @@ def find_weights() -> Path:
         raise
 
 
-def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
+def universeg_shapes(width: int) -> dict[str, tuple[int, ...]]:
     """Return the published layout, tensor by tensor, for blocks of `width` features (published: 64)."""
     shapes: dict[str, tuple[int, ...]] = {}
     pairs = [("enc_blocks", i, 3 if i == 0 else 2 * width) for i in range(N_ENCODER)]
@@ -179,8 +179,8 @@ class UniverSeg:
         self.side, self.threshold, self.notice = usage.side, usage.threshold, usage.notice
         head = state.get("out_conv.conv.weight")
         self.width = int(head.shape[1]) if head is not None and head.ndim == 4 else OFFICIAL_WIDTH
-        checkpoints.check_layout(state, expected_shapes(self.width), name="universeg", source=source)
-        checkpoints.check_finite(state, source=source)
+        state_dicts.check_shapes(state, universeg_shapes(self.width), name="universeg", source=source)
+        state_dicts.check_finite(state, source=source)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         self._device = device
         digest = hashlib.sha256()
@@ -199,7 +199,7 @@ class UniverSeg:
         Raises:
             InputError: when the file is missing, damaged or of another layout.
         """
-        state = checkpoints.read_state(path)
+        state = state_dicts.read_state(path)
         return cls(state, source=path.name, precision=precision, device=device, usage=Usage.from_file(path))
 
     @torch.inference_mode()

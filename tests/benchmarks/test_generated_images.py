@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.generated_images import PER_TASK, write_set
-from segqa.prepared import Reading, plan_prepare
+from segqa.data.reading import Reading
+from segqa.prepared import plan_prepare
 from segqa.quality.preparation import Settings
 
 

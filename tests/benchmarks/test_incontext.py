@@ -20,7 +20,7 @@ from benchmarks.incontext.network import InContextNetwork  # noqa: E402
 from benchmarks.incontext.tasks import MIN_PIXELS, Pairs, Task, find_sets, read_tasks  # noqa: E402
 from benchmarks.incontext.training import Settings, Training, draw_step, train  # noqa: E402
 from benchmarks.incontext.validation import validate  # noqa: E402
-from segqa.spe.universeg import UniverSeg, expected_shapes  # noqa: E402
+from segqa.spe.universeg import UniverSeg, universeg_shapes  # noqa: E402
 
 TINY = Settings(
     width=8, side=16, n_steps=8, n_small=0, pairs_per_step=4, n_warm_up=1, share_generated=0.5, bfloat16=False
@@ -59,7 +59,7 @@ def test_the_trainable_network_is_the_product_s():
 def test_the_state_has_the_published_layout():
     state = InContextNetwork(64).state_dict()
 
-    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected_shapes(64)
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == universeg_shapes(64)
 
 
 def test_training_lowers_the_loss_on_a_generated_task():

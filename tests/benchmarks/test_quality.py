@@ -16,9 +16,10 @@ from benchmarks.quality import tables as made
 from benchmarks.quality.__main__ import AGREEMENTS, main
 from benchmarks.quality.own_box import Memory, agreement_with_own_box, window_of
 from benchmarks.quality.trials import all_trials
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 from segqa.phantoms import make_phantom
-from segqa.prepared import Reading, plan_prepare, run_prepare
+from segqa.prepared import plan_prepare, run_prepare
 from segqa.quality.library import read_library
 from segqa.quality.preparation import Settings
 from segqa.quality.scoring import load_evaluator

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import task_predictions
 from benchmarks.task_predictions import SUPPORTS, split
 from segqa import metrics
-from segqa.data.layouts.dataset import group_of
+from segqa.data.groups import group_of
 from segqa.phantoms import make_phantom
 
 

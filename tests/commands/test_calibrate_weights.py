@@ -65,3 +65,9 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_judged(run, p
     result = run("calibrate-weights", tiny_weights, prepared, *left_out(1), "--out", taken)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "taken.safetensors: cannot be written" in result.stderr  # and not that one group is too few
+
+
+def test_a_name_that_is_not_of_a_weights_file_is_refused(run, prepared, tiny_weights, tmp_path):
+    refused = run("calibrate-weights", tiny_weights, prepared, "--out", tmp_path / "mine.onnx")
+    assert refused.exit_code == 2
+    assert "mine.onnx: a name that ends in .safetensors was expected" in refused.stderr

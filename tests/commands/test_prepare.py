@@ -300,6 +300,12 @@ def test_a_centre_point_is_judged_on_the_box_of_its_own_mask(data, filler, call,
     assert row["true_dice"] == pytest.approx(dice(disc, truth))
 
 
+def test_points_without_a_segmenter_are_refused(data, run, tmp_path):
+    result = run("prepare", data, "--out", tmp_path / "out", "--segmenter", "none", "--points")
+    assert result.exit_code == 2
+    assert "--points: there is no segmenter to prompt" in result.stderr
+
+
 def test_points_need_a_segmenter_that_takes_them(data, filler, call, tmp_path):
     filler.takes_points = False
 

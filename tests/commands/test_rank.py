@@ -239,6 +239,25 @@ def test_beside_a_mask_that_was_given_as_a_file_there_is_room(run, scores, tmp_p
     assert np.asarray(Image.open(tmp_path / "best" / "x.png")).sum() == 8
 
 
+def test_a_lone_mask_of_an_image_in_a_sub_folder_is_copied(run, tmp_path, tiny_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "images" / "deep" / "x.png", 200 * np.eye(24))
+    save(tmp_path / "x.png", np.eye(24))
+    result = run("rank", "images", "--masks", "unet=x.png", "--copy-best", "best", "--weights", tiny_weights)
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in (tmp_path / "best" / "deep").iterdir()] == ["x.png"]
+
+
+def test_masks_of_a_model_that_was_not_named_are_not_looked_for_elsewhere(run, scores, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in "xy":  # folders of the models' names, in the working directory by chance
+        for case in "ab":
+            save(tmp_path / folder / f"{case}.png", np.eye(8))
+    result = run("rank", scores, "--masks", f"x={tmp_path / 'x'}", "--copy-best", tmp_path / "best")
+    assert result.exit_code == 2
+    assert "no masks of the model 'y'" in result.stderr
+
+
 def test_a_place_that_cannot_be_written_is_refused_in_one_line(run, scores, tmp_path):
     for model in "xy":
         for case in "ab":

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from segqa.output.journal import Journal
+from segqa.journal import Journal
 from segqa.spe.mapping import METRICS
 
 SHIFTS = (0, 3, 6, 10)

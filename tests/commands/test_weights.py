@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from segqa.commands.weights import app
 from segqa.errors import InputError
-from segqa.layouts import expected_layout
+from segqa.published import expected_shapes
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_verify_says_when_no_hash_was_published(call, tmp_path):
 
 def test_import_writes_the_file_names_it_and_repeats_the_notice(call, tmp_path):
     torch = pytest.importorskip("torch")
-    state = {key: torch.full(shape, 0.5) for key, shape in expected_layout("universeg", {}).items()}
+    state = {key: torch.full(shape, 0.5) for key, shape in expected_shapes("universeg", {}).items()}
     torch.save(state, tmp_path / "universeg.pt")
     out = tmp_path / "universeg.safetensors"
 

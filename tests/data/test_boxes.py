@@ -184,6 +184,12 @@ def test_a_box_that_is_mostly_or_wholly_outside_is_refused(box):
         place_box(box, 30, 30, name="case a")
 
 
+@pytest.mark.parametrize("box", [Box(5, 5, 5, 20), Box(60, 60, 60, 60), Box(20, 5, 10, 9)])
+def test_a_box_without_area_is_refused(box):
+    with pytest.raises(InputError, match=r"box 0: \(.*\) has no area"):
+        place_box(box, 50, 50, name="box 0")
+
+
 def test_the_tight_box_of_a_mask_is_half_open():
     mask = np.zeros((6, 8), bool)
     mask[2:5, 3:7] = True

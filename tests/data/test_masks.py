@@ -267,7 +267,6 @@ def test_colour_masks_are_refused_with_their_colours(tmp_path, square):
     source = save(tmp_path / "a.png", colors)
     with pytest.raises(InputError, match=r"2 colours: \(0, 0, 0\), \(255, 0, 0\)"):
         read_mask(source)
-    assert np.array_equal(read_mask(source, mask_channel="red").pixels, square)
 
 
 def test_a_mask_in_the_alpha_channel_alone_is_refused_with_the_remedy(tmp_path, square):
@@ -276,7 +275,6 @@ def test_a_mask_in_the_alpha_channel_alone_is_refused_with_the_remedy(tmp_path, 
     source = save(tmp_path / "a.png", pixels)
     with pytest.raises(InputError, match="save the mask as a grey picture"):
         read_mask(source)
-    assert np.array_equal(read_mask(source, mask_channel="alpha").pixels, square)
 
 
 def test_opaque_alpha_is_dropped_in_silence_and_real_alpha_is_remarked(tmp_path, square):
@@ -285,18 +283,6 @@ def test_opaque_alpha_is_dropped_in_silence_and_real_alpha_is_remarked(tmp_path,
     assert read_mask(save(tmp_path / "a.png", pixels)).warnings == []
     pixels[0, 0, 3] = 3
     assert read_mask(save(tmp_path / "a.png", pixels)).warnings == ["alpha-dropped"]
-
-
-@pytest.mark.parametrize("channel", ["red", "blue"])
-def test_any_channel_of_grey_beside_alpha_is_the_grey(tmp_path, square, channel):
-    pixels = np.stack([square * np.uint8(255), np.full(square.shape, 255, np.uint8)], axis=2)
-    picture = read_mask(save(tmp_path / "a.png", pixels), mask_channel=channel)
-    assert np.array_equal(picture.pixels, square)
-
-
-def test_no_alpha_to_read_is_an_error(tmp_path, square):
-    with pytest.raises(InputError, match="no alpha"):
-        read_mask(save(tmp_path / "a.png", square), mask_channel="alpha")
 
 
 def test_jpeg_masks_are_refused_with_reason_and_remedy(tmp_path, square):
@@ -336,10 +322,11 @@ def test_a_sole_array_needs_no_key(tmp_path, square):
     assert np.array_equal(read_mask(Source(tmp_path / "a.npz")).pixels, square)
 
 
-def test_a_zip_bomb_is_refused_from_its_header(tmp_path):
+def test_a_zip_bomb_is_refused_from_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr("segqa.data.decoding.MAX_PIXELS", 10**6)
     np.savez_compressed(tmp_path / "a.npz", segs=np.zeros((3000, 3000), np.uint8))
     with pytest.raises(InputError, match="9000000 pixels"):
-        read_mask(Source(tmp_path / "a.npz"), max_pixels=10**6)
+        read_mask(Source(tmp_path / "a.npz"))
 
 
 def test_gzip_named_otherwise_says_how_to_rename(tmp_path):

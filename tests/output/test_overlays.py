@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from segqa.data.boxes import Box
+from segqa.data.reading import Reading
 from segqa.data.types import Case, ObjectMask, Source
 from segqa.errors import InputError
 from segqa.output import overlays
 from segqa.output.overlays import BOX, OUTLINE, draw_overlay, to_data_uri, write_error_maps
-from segqa.quality.scoring import Reading
 
 
 def scene(height=80, width=120):
@@ -136,14 +136,11 @@ def test_the_objects_of_a_case_are_drawn_one_by_one_and_a_case_that_cannot_be_re
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no picture")
     sources = [Source(tmp_path / name) for name in ("b.png", "a.png")]
-    evaluator = SimpleNamespace(info=SimpleNamespace(path=tmp_path))
     cases = [Case(source.path.stem, source, {"m": source}) for source in sources]
-    plan = SimpleNamespace(cases=cases, evaluator=evaluator, reading=Reading(on_error="skip"))
-    assert write_error_maps(plan, tmp_path / "maps") == 3
+    assert write_error_maps(cases, Reading(on_error="skip"), tmp_path, tmp_path / "maps") == 3
     assert events == [f"{verb} {number}" for number in "123" for verb in ("cut", "drawn")]
-    plan.reading = Reading()
     with pytest.raises(InputError, match=r"b\.png"):
-        write_error_maps(plan, tmp_path / "again")
+        write_error_maps(cases, Reading(), tmp_path, tmp_path / "again")
 
 
 def test_error_maps_whose_names_a_file_system_takes_for_equal_get_a_number(tmp_path, monkeypatch):
@@ -165,7 +162,7 @@ def test_error_maps_of_a_plan_are_one_picture_per_object(tiny_weights, tmp_path)
 
     write_demo(tmp_path, n_cases=1)
     plan = plan_score(tmp_path / "images", tmp_path / "masks", tmp_path / "boxes.json", weights=tiny_weights)
-    count = write_error_maps(plan, tmp_path / "maps", method="belief")
+    count = write_error_maps(plan.cases, plan.reading, tiny_weights, tmp_path / "maps", method="belief")
     files = sorted((tmp_path / "maps").rglob("*.png"))
     assert count == len(files) == 3 * 3
     assert files[0].name == "phantom_01_1_1.png"

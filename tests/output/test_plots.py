@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from segqa.agreement import aurc, pearson
 from segqa.errors import MissingExtraError
 from segqa.output import plots
+from segqa.statistics import aurc, pearson
 
 pytest.importorskip("matplotlib", reason="figures need the extra `report`")
 
@@ -108,7 +108,7 @@ def test_without_truth_only_the_histogram_is_written(tmp_path):
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"segqa\[report\]"):
         plots.score_histogram(frame())
 

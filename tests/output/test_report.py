@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from segqa.data.cases import Cases
+from segqa.data.reading import Reading
 from segqa.data.types import Case, ObjectMask, Source
 from segqa.output.report import PICTURE_BYTES, Pictures, draw_pictures, render_report, worst_first
-from segqa.quality.scoring import Reading
 from segqa.schema import SCORE_SCHEMA
 
 pytest.importorskip("jinja2")

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from segqa.commands.weights import app
 from segqa.errors import InputError
 from segqa.quality.averaging import average_weights
-from segqa.quality.checkpoints import read_info
 from segqa.quality.scoring import load_evaluator
 from segqa.quality.storage import load_network, save_network
+from segqa.quality.weights_file import read_info
 
 
 def write_trained(path, start, seed, **card):

@@ -12,10 +12,10 @@ from segqa.quality.calibration import (
     use_interval,
     write_calibration,
 )
-from segqa.quality.checkpoints import metadata, read_info
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import fit_novelty, fit_reference
 from segqa.quality.scoring import load_evaluator
+from segqa.quality.weights_file import metadata, read_info
 
 INTERVAL = Interval(level=0.9, reach=0.3, widening=0.5, n_groups=20, n_objects=400)
 

@@ -7,11 +7,11 @@ torch = pytest.importorskip("torch")
 for needed in ("timm", "onnx", "onnxscript"):
     pytest.importorskip(needed)
 
-from segqa.quality.checkpoints import read_info  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork  # noqa: E402
 from segqa.quality.preprocessing import EVANYSEG, Profile  # noqa: E402
 from segqa.quality.runners import load_runner  # noqa: E402
 from segqa.quality.storage import load_network, save_network  # noqa: E402
+from segqa.quality.weights_file import read_info  # noqa: E402
 
 
 def assert_agreement(weights, *, channels, size):

@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 
 from safetensors.numpy import load_file
 
-from segqa.quality.checkpoints import read_info
+from segqa.quality.weights_file import read_info
 
 SMALL = ("--backbone", "test_efficientnet", "--size", 32, "--workers", 0, "--device", "cpu")
 

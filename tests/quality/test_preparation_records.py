@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from segqa.data.boxes import Box
 from segqa.data.layouts.dataset import TrueObject, Truth
+from segqa.errors import InputError
 from segqa.quality.preparation import LabelledImage, Settings, prepare_image
 from segqa.quality.records import OWN, read_rows, read_shard, read_skipped, write_shard
 
@@ -57,7 +58,7 @@ def test_a_shard_of_skipped_rows_only_is_whole(tmp_path):
     assert len(read_skipped(tmp_path / "shard.safetensors")) == 1
 
 
-def test_shards_from_before_boxes_of_the_image_are_still_read(item, tmp_path):
+def test_shards_from_before_boxes_of_the_image_are_refused(item, tmp_path):
     write_shard(tmp_path / "new.safetensors", prepare_image(item, [], Settings()).records)
     rows = read_rows(tmp_path / "new.safetensors")
     for row in rows:
@@ -67,10 +68,8 @@ def test_shards_from_before_boxes_of_the_image_are_still_read(item, tmp_path):
         tensors = {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118 (no container)
     save_file(tensors, tmp_path / "old.safetensors", metadata={"records": json.dumps(rows)})
 
-    records = read_shard(tmp_path / "old.safetensors")
-
-    assert len(records) == 2
-    assert all(candidate.image_box is None for record in records for candidate in record.candidates)
+    with pytest.raises(InputError, match=r"old\.safetensors: of an earlier version of segqa; run `segqa prepare`"):
+        read_shard(tmp_path / "old.safetensors")
 
 
 def test_more_corruptions_change_neither_boxes_nor_the_other_masks(item):

@@ -13,8 +13,9 @@ from segqa.quality.records import OWN, Candidate, Record, drop_equal_channels, p
 def make_record(seed=0, *, case="case", group="g", dataset="d", colour=False, n_masks=3):
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(5, 30)), int(rng.integers(5, 30)))
+    box = Box(1, 2, 4, 5)
     candidates = tuple(
-        Candidate("sam", "exact", Box(1, 2, 4, 5), rng.random(), rng.random(), 3.25, 1.5, None if i else 0.75, 0.1 * i)
+        Candidate("sam", "exact", box, rng.random(), rng.random(), 3.25, 1.5, None if i else 0.75, 0.1 * i, box)
         for i in range(n_masks)
     )
     pixels = rng.integers(0, 256, size=(*shape, 3 if colour else 1), dtype=np.uint8)
@@ -120,6 +121,13 @@ def test_groups_of_one_name_in_two_data_sets_have_nothing_in_common(tmp_path):
     assert len(of_a) > 10
     assert len(of_b) > 10
     assert of_a != of_b
+
+
+def test_a_folder_and_one_above_it_count_no_record_twice(tmp_path):
+    (tmp_path / "deeper").mkdir()
+    write_shard(tmp_path / "deeper" / "shard-00000.safetensors", [make_record(i) for i in range(6)])
+    library = read_library([tmp_path, tmp_path / "deeper"], validation_share=0)
+    assert len(library.training) == 6
 
 
 def test_a_data_set_can_be_left_out_whole(tmp_path):

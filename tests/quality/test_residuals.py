@@ -4,19 +4,20 @@ import pytest
 from segqa.data.boxes import Box
 from segqa.errors import InputError
 from segqa.phantoms import make_phantom, spoil
-from segqa.quality.checkpoints import CheckpointInfo
 from segqa.quality.library import Library
 from segqa.quality.preprocessing import Profile
 from segqa.quality.records import Candidate, Record, pack_masks
 from segqa.quality.residuals import Fold, calibrate, make_fold
 from segqa.quality.scoring import Evaluator
+from segqa.quality.weights_file import CheckpointInfo
 
 
 def make_record(dataset, group, seed, *, prompt="exact"):
     rng = np.random.default_rng(seed)
     phantom = make_phantom(rng, side=64)
     mask = spoil(phantom.truth, 0.8, rng) == 1
-    candidate = Candidate("sam", prompt, Box.from_mask(mask), 0.5, 0.3, 1.0, 1.0, None, 0.0)
+    box = Box.from_mask(mask)
+    candidate = Candidate("sam", prompt, box, 0.5, 0.3, 1.0, 1.0, None, 0.0, box)
     labels = phantom.truth.astype(np.uint8)
     pixels = np.ascontiguousarray(phantom.image[..., :1])
     return Record(f"c{seed}", group, dataset, "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask]))

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from segqa.errors import InputError
-from segqa.quality.checkpoints import metadata, read_info
 from segqa.quality.runners import fold_norms, load_runner
 from segqa.quality.scoring import load_evaluator
+from segqa.quality.weights_file import metadata, read_info
 from segqa.weights import hash_file
 
 
@@ -181,7 +181,7 @@ def test_weights_that_do_not_say_what_they_are_are_refused(tmp_path, block):
 
 def test_the_digest_of_weights_is_that_of_the_file_and_read_once(tiny_weights, monkeypatch):
     info, calls = read_info(tiny_weights), []
-    monkeypatch.setattr("segqa.quality.checkpoints.hash_file", lambda path: calls.append(path) or hash_file(path))
+    monkeypatch.setattr("segqa.quality.weights_file.hash_file", lambda path: calls.append(path) or hash_file(path))
     assert info.sha256 == info.sha256 == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
     assert calls == [tiny_weights]
 

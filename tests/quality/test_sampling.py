@@ -27,7 +27,7 @@ def phantom_record(seed, *, prompts=("exact", "jittered"), sources=("sam",), dat
             mask = corrupt(truth, rng)
             box = Box.from_mask(truth)
             dice = metrics.dice(mask, truth)
-            candidates.append(Candidate(source, prompt, box, dice, dice / (2 - dice), 1.0, 1.0, None, outside))
+            candidates.append(Candidate(source, prompt, box, dice, dice / (2 - dice), 1.0, 1.0, None, outside, box))
             masks.append(mask)
     pixels = np.ascontiguousarray(phantom.image[..., :1])
     case = f"case {seed}"

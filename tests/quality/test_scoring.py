@@ -9,15 +9,16 @@ from PIL import Image as PillowImage
 from segqa.data.boxes import Box, read_boxes
 from segqa.data.cases import find_cases
 from segqa.data.masks import write_mask
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 from segqa.output.tables import write_table
 from segqa.phantoms import MODELS, write_demo
 from segqa.quality.calibration import Calibration
-from segqa.quality.checkpoints import CheckpointInfo
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import Novelty, Reference
 from segqa.quality.preprocessing import Profile, build_input, view_of
-from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, Reading, _map_in_order, score_case, score_cases, score_mask
+from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, _map_in_order, score_case, score_cases, score_mask
+from segqa.quality.weights_file import CheckpointInfo
 from segqa.schema import SCORE_COLUMNS
 from segqa.scores import to_table
 

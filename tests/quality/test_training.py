@@ -13,7 +13,6 @@ from safetensors.numpy import load_file, save_file  # noqa: E402
 from segqa.data.boxes import Box  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
 from segqa.phantoms import make_phantom, spoil  # noqa: E402
-from segqa.quality.checkpoints import metadata, read_info  # noqa: E402
 from segqa.quality.finishing import is_finished, train_to_file  # noqa: E402
 from segqa.quality.losses import overlap_loss, ranking_loss  # noqa: E402
 from segqa.quality.network import NetworkSpec, QualityNetwork, overlaps  # noqa: E402
@@ -22,6 +21,7 @@ from segqa.quality.records import Candidate, Record, pack_masks  # noqa: E402
 from segqa.quality.sampling import Mixture  # noqa: E402
 from segqa.quality.storage import load_network  # noqa: E402
 from segqa.quality.training import Plan, Trainer  # noqa: E402
+from segqa.quality.weights_file import metadata, read_info  # noqa: E402
 
 SPEC = NetworkSpec(Profile(size=32), backbone="test_efficientnet")
 PLAN = Plan(examples=64, batch_size=8, workers=0, bfloat16=False, learning_rate=3e-3)
@@ -32,7 +32,8 @@ def phantom_record(seed):
     phantom = make_phantom(rng, side=64)
     truth, mask = phantom.truth == 1, spoil(phantom.truth, 0.8, rng) == 1
     dice = 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
-    candidate = Candidate("sam", "exact", Box.from_mask(truth), dice, dice / (2 - dice), 1.0, 1.0, None, 0.0)
+    box = Box.from_mask(truth)
+    candidate = Candidate("sam", "exact", box, dice, dice / (2 - dice), 1.0, 1.0, None, 0.0, box)
     pixels, labels = np.ascontiguousarray(phantom.image[..., :1]), phantom.truth.astype(np.uint8)
     return Record(f"c{seed}", f"c{seed}", "phantoms", "1", "1", pixels, labels, 0.0, (candidate,), pack_masks([mask]))
 

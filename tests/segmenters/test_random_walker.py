@@ -105,7 +105,7 @@ def test_points_and_checkpoints_are_refused(walker):
 
 
 def test_without_scikit_image_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(random_walker, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(MissingExtraError, match=r"segqa\[classical\]"):
         load_segmenter("random-walker")

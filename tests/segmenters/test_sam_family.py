@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from segqa.data.boxes import Box
 from segqa.errors import InputError
-from segqa.layouts import expected_layout
+from segqa.published import expected_shapes
 from segqa.segmenters.base import Prompt
 from segqa.segmenters.registry import load_segmenter
 
@@ -56,7 +56,7 @@ def cheap_encoder(model):
 def generate_state(name):
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, shape in expected_layout(name, {}).items():
+    for key, shape in expected_shapes(name, {}).items():
         noise = torch.randn(shape, generator=generator)
         is_scale = len(shape) == 1 and key.endswith("weight")
         state[key] = 1 + 0.1 * noise if is_scale else noise * (0.5 if "embed" in key else 0.06)
@@ -92,7 +92,7 @@ def test_the_layout_of_each_sam_is_that_of_the_official_package(encoder):
     with torch.device("meta"):
         built = official.sam_model_registry[encoder]().state_dict()
 
-    layout = expected_layout(f"sam-{encoder.replace('_', '-')}", {})
+    layout = expected_shapes(f"sam-{encoder.replace('_', '-')}", {})
 
     assert dict(layout) == {key: tuple(value.shape) for key, value in built.items()}
     assert len(layout) == {"vit_b": 314, "vit_l": 482, "vit_h": 594}[encoder]
@@ -173,7 +173,7 @@ def test_medsam_as_sam_is_sam_on_medsams_weights(sam, sam_file):
 
 
 def test_sam_med2d_has_the_published_number_of_tensors(med2d):
-    layout = expected_layout("sam-med2d", {})
+    layout = expected_shapes("sam-med2d", {})
 
     assert len(layout) == 314 + 12 * 6
     assert layout["image_encoder.pos_embed"] == (1, 16, 16, 768)

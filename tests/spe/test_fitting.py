@@ -12,7 +12,6 @@ from segqa.errors import InputError
 from segqa.spe.bundle import load_bundle, save_bundle
 from segqa.spe.estimating import estimate
 from segqa.spe.fitting import FitOptions, find_models, fit_bundle, mapping_table, spread_left, with_mean
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS
 from segqa.spe.novelty import find_novel
 
@@ -66,14 +65,15 @@ def silent(cases, _description, _total):
     return cases
 
 
-def fit(train, test, *, engine=None, journal=None, options=None, warn=pytest.fail):
+def fit(train, test, *, engine=None, options=None, resume=False, warn=pytest.fail):
     return fit_bundle(
         engine or Shifter(),
         (train / "images", train / "masks"),
         (test / "images", test / "masks"),
         test / "predictions",
         options=options or FitOptions(),
-        open_journal=lambda _key: journal or Journal(),
+        journal=test / "journal",
+        resume=resume,
         watch=silent,
         count=lambda units: units,
         warn=warn,
@@ -154,32 +154,23 @@ def test_agreement_that_is_the_same_for_all_images_explains_nothing():
 
 
 def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):
-    rows = []
-    save_bundle(fit(*sets, journal=Journal(record=rows.extend)), tmp_path / "whole")
+    save_bundle(fit(*sets), tmp_path / "whole")
+    journal = sets[1] / "journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    n_steps = len(lines) - 1  # behind the key
 
-    for done in (1, len(rows) // 2, len(rows) - 1):
+    for done in (1, n_steps // 2, n_steps - 1):
         engine = Shifter()
-        save_bundle(fit(*sets, journal=Journal(rows[:done]), engine=engine), tmp_path / "resumed")
+        journal.write_bytes(b"".join(lines[: 1 + done]))
+        save_bundle(fit(*sets, engine=engine, resume=True), tmp_path / "resumed")
         assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
-        assert engine.calls == len(rows) - done + 1  # one to measure agreement, which is not in the journal
+        assert engine.calls == n_steps - done + 1  # one to measure agreement, which is not in the journal
 
 
 def test_the_journal_s_key_follows_inputs_and_options_but_not_the_mapping(sets):
-    keys = []
-
     def key_of(train, test, **given):
-        fit_bundle(
-            Shifter(given.pop("weights", "0")),
-            (train / "images", train / "masks"),
-            (test / "images", test / "masks"),
-            test / "predictions",
-            options=FitOptions(**given),
-            open_journal=lambda key: keys.append(key) or Journal(),
-            watch=silent,
-            count=lambda units: units,
-            warn=pytest.fail,
-        )
-        return keys[-1]
+        fit(train, test, engine=Shifter(given.pop("weights", "0")), options=FitOptions(**given))
+        return (test / "journal").read_bytes().splitlines()[0]
 
     base = key_of(*sets)
 

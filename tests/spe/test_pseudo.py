@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from segqa import metrics
-from segqa.spe.journal import Journal
 from segqa.spe.mapping import METRICS
 from segqa.spe.pseudo import MIN_QUERIES, Plan, measure_masks, measure_pseudo
 from segqa.spe.support import draw_orders
@@ -33,14 +32,14 @@ def squares(n, seed=0, spread=10):
     return np.zeros((n, 128, 128, 3), np.uint8), masks
 
 
-def measure(plan, *, queries=None, supports=None, journal=None, engine=None):
+def measure(plan, *, queries=None, supports=None, engine=None, **steps):
     return measure_pseudo(
         engine or Copycat(),
         queries or squares(plan.n_queries),
         supports or squares(plan.orders.shape[1], seed=1),
         plan=plan,
-        journal=journal or Journal(),
         key="model/64/1",
+        **steps,
     )
 
 
@@ -129,13 +128,13 @@ def test_images_without_foreground_on_both_sides_are_counted_and_left_out():
 
 def test_finished_steps_are_not_done_again():
     plan = Plan(draw_orders(10), 30)
-    rows = []
-    first = measure(plan, journal=Journal(record=rows.extend))
+    kept = {}
+    first = measure(plan, keep=kept.__setitem__)
     engine = Copycat()
 
-    again = measure(plan, journal=Journal(rows[:4]), engine=engine)
+    again = measure(plan, known=dict(list(kept.items())[:4]), engine=engine)
 
-    assert len(rows) == 6
+    assert len(kept) == 6
     assert len(engine.calls) == 2
     assert again.mean.tobytes() == first.mean.tobytes()
 

@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from segqa.agreement import pearson
 from segqa.spe.cohorts import measure_row
 from segqa.spe.engines import create_engine
-from segqa.spe.journal import Journal
 from segqa.spe.pseudo import Plan, measure_pseudo
 from segqa.spe.support import draw_orders
+from segqa.statistics import pearson
 
 HEART = 2
 
@@ -45,7 +44,7 @@ def test_pseudo_dice_follows_the_true_dice_of_spoilt_hearts(shared_data):
         masks = np.stack([spoil(truth, strength, rng) for truth in truths])
         rows = [measure_row(a.astype(np.int32), b.astype(np.int32), [1]) for a, b in zip(masks, truths, strict=True)]
         real.append(np.mean([row[0, 0] for row in rows]))
-        found = measure_pseudo(engine, queries, (images, masks), plan=plan, journal=Journal(), key="m")
+        found = measure_pseudo(engine, queries, (images, masks), plan=plan, key="m")
         pseudo.append(found.mean[0])
 
     assert pseudo == sorted(pseudo, reverse=True)

@@ -22,9 +22,9 @@ from segqa.spe.universeg import (  # noqa: E402
     OFFICIAL_PARAMETERS,
     OWN_FILE,
     UniverSeg,
-    expected_shapes,
     find_weights,
     to_unit_grey,
+    universeg_shapes,
 )
 
 # The published layout, written out by hand from the facts page rather than taken from the code under test.
@@ -42,7 +42,7 @@ OFFICIAL_CROSS = {
 def generate_state(width: int = 64, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     state = {}
-    for name, shape in expected_shapes(width).items():
+    for name, shape in universeg_shapes(width).items():
         fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 16
         state[name] = torch.randn(shape, generator=generator) * fan_in**-0.5
     return state
@@ -85,7 +85,7 @@ def random_pairs(n: int, side: int, seed: int = 0):
 
 
 def test_the_layout_is_the_published_one():
-    shapes = expected_shapes(64)
+    shapes = universeg_shapes(64)
 
     assert len(shapes) == 44
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == OFFICIAL_PARAMETERS == 1_182_785

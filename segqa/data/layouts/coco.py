@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.boxes import case_key
-from segqa.data.files import list_some, show_name
-from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, LeftOut, TrueObject, Truth, group_of, read_json
+from segqa.data.files import list_some, read_json, show_name
+from segqa.data.groups import group_of
+from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, LeftOut, TrueObject, Truth
 from segqa.data.types import Mask, Source
-from segqa.errors import InputError, MissingExtraError
+from segqa.errors import InputError, require
 
 
 def recognise(images: Path, truth: Path | None) -> str | None:
@@ -138,11 +139,9 @@ def decode_segmentation(shape: Any, *, height: int, width: int) -> Mask:
             raise ValueError(msg)
         columns: Mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
         return columns.T
-    try:
-        from pycocotools import mask as codec
-    except ImportError as error:
-        feature = "Compressed run lengths"
-        raise MissingExtraError(feature, "coco") from error
+    require("pycocotools", "Compressed run lengths", extra="coco")
+    from pycocotools import mask as codec
+
     with warnings.catch_warnings():  # pycocotools asks NumPy 2 for an array in NumPy 1's way
         warnings.simplefilter("ignore", DeprecationWarning)
         return np.asarray(codec.decode({"size": [height, width], "counts": shape["counts"]}) > 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,17 +12,16 @@ import numpy as np
 
 from segqa.data.cases import find_cases
 from segqa.data.checks import check_same_size
-from segqa.data.files import list_some, show_name
+from segqa.data.files import list_some
+from segqa.data.groups import group_of
 from segqa.data.images import read_image
-from segqa.data.intensities import NanPolicy
 from segqa.data.masks import read_mask
+from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, LabelMap, Mask, PromptBox, Source
 from segqa.errors import InputError
 
 TRUTH = "truth"
 """Name of the reference where a finder of cases asks for a model's."""
-
-_SLICE = re.compile(r"([^_]+)_(?:.*_)?s\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +114,27 @@ class Finding:
     """Whether files without a partner are left out instead of refused."""
 
 
-def read_labelled(
-    case: LabelledCase, *, window: tuple[float, float] | None = None, nan: NanPolicy = "error"
-) -> tuple[Image, Truth]:
-    """Return image and reference of a case, of one size.
+def read_labelled(case: LabelledCase, reading: Reading | None = None) -> tuple[Image, Truth]:
+    """Return image and reference of a case, of one size; of the reading, window and NaN count.
 
     An image that its EXIF orientation turns away from the reference is taken as it is stored.
 
     Raises:
         InputError: A file cannot be read, or the sizes differ.
     """
+    chosen = reading or Reading()
     truth = case.read_truth()
-    picture = read_image(case.image, window=window, nan=nan)
+    picture = read_image(case.image, window=chosen.window, nan=chosen.nan)
     size = truth.labels.shape
     if "exif-rotated" in picture.warnings and picture.pixels.shape[1::-1] == size != picture.pixels.shape[:2]:
-        picture = read_image(case.image, window=window, nan=nan, orient=False)
-    check_same_size(picture.pixels.shape, size, case.image, case.image)
+        picture = read_image(case.image, window=chosen.window, nan=chosen.nan, orient=False)
+    check_same_size(picture.pixels.shape, size, case.image, _truth_source(case))
     return cast(Image, picture.pixels), truth
+
+
+def _truth_source(case: LabelledCase) -> Source:
+    """Return where the reference is read from, for messages."""
+    return replace(case.image, path=case.truth_files[0] if case.truth_files else case.image.path)
 
 
 def find_labelled(images: Path, truth: Path, finding: Finding, *, name: str) -> Dataset:
@@ -202,53 +203,6 @@ def find_pair(image: Path, truth: Path, finding: Finding, *, name: str, group: s
 def read_label_map(source: Source) -> Truth:
     """Return the reference of a label map's file."""
     return Truth(cast(LabelMap, read_mask(source).pixels))
-
-
-def group_of(case: str) -> str:
-    """Return the group that a case's name tells: slices of one volume belong together.
-
-    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`) is of what comes before
-    the first `_`; any other case is a group of its own.
-    """
-    stem, colon, _ = case.rpartition(":")
-    if colon:
-        return stem
-    match = _SLICE.fullmatch(case)
-    return match[1] if match else case
-
-
-def read_groups(path: Path, cases: Sequence[str]) -> list[str]:
-    """Return the group of each case, from a JSON object of case (or `group_of` it, such as its volume) -> group.
-
-    Raises:
-        InputError: A case is not in it: a guess could put look-alikes on both sides of a split.
-    """
-    groups = read_json(path)
-    if not isinstance(groups, dict):
-        msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
-        raise InputError(msg)
-    keys = [case if case in groups else group_of(case) for case in cases]
-    missing = [case for case, key in zip(cases, keys, strict=True) if key not in groups]
-    if missing:
-        msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
-        raise InputError(msg)
-    return [str(groups[key]) for key in keys]
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        InputError: It cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        msg = f"{show_name(path)}: cannot be read ({error.strerror or error})"
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{show_name(path)}: not JSON ({' '.join(str(error).split())[:120]}); correct or replace it"
-        raise InputError(msg) from error
 
 
 def label_names(labels: Any) -> dict[int, str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segqa.data.boxes import case_key
-from segqa.data.files import show_name
-from segqa.data.layouts.dataset import Dataset, Finding, Pair, find_pairs, label_names, read_json
+from segqa.data.files import read_json, show_name
+from segqa.data.layouts.dataset import Dataset, Finding, Pair, find_pairs, label_names
 from segqa.errors import InputError
 
 

@@ -9,16 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segqa.data.layouts.dataset import (
-    Dataset,
-    Finding,
-    Pair,
-    find_labelled,
-    find_pairs,
-    label_names,
-    read_groups,
-    read_json,
-)
+from segqa.data.files import read_json
+from segqa.data.groups import read_groups
+from segqa.data.layouts.dataset import Dataset, Finding, Pair, find_labelled, find_pairs, label_names
 from segqa.errors import InputError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, Truth, find_labelled, label_names, read_json
+from segqa.data.files import read_json
+from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, Truth, find_labelled, label_names
 from segqa.errors import InputError
 
 IGNORE = "ignore"

@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from segqa.data.layouts.dataset import Finding, group_of, read_labelled
+from segqa.data.groups import group_of
+from segqa.data.layouts.dataset import Finding, read_labelled
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.errors import InputError
 
@@ -46,12 +47,14 @@ def test_slices_of_one_patient_are_one_group_without_a_file_of_groups(root):
         ("patient001_frame01_s06", "patient001"),
         ("patient001_s6", "patient001"),
         ("volume:007", "volume"),
+        ("case_12_s03", "case_12"),
+        ("brats_s001", "brats_s001"),
         ("image_pos12", "image_pos12"),
         ("img_lesions12", "img_lesions12"),
         ("s12", "s12"),
     ],
 )
-def test_only_an_s_of_its_own_tells_a_slice(case, group):
+def test_only_an_s_of_its_own_after_another_number_tells_a_slice(case, group):
     assert group_of(case) == group
 
 

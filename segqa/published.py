@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from segqa.checkpoints import Layout
+    from segqa.state_dicts import Shapes
 
 _SAM_ENCODERS = {
     # width, blocks, heads, blocks with global attention
@@ -35,7 +35,7 @@ IMPORTABLE = (*_SAM_ENCODERS, "medsam", "sam-med2d", "universeg", *EVANYSEG_BACK
 """Checkpoints with a known layout."""
 
 
-def expected_layout(name: str, keys: Mapping[str, object]) -> Layout:
+def expected_shapes(name: str, keys: Mapping[str, object]) -> Shapes:
     """Return the layout of a checkpoint of the registry.
 
     Args:
@@ -52,7 +52,9 @@ def expected_layout(name: str, keys: Mapping[str, object]) -> Layout:
     if name == "sam-med2d":
         return {**_sam(*_SAM_ENCODERS["sam-vit-b"], grid=16), **_adapters(768, 12)}
     if name == "universeg":
-        return _universeg()
+        from segqa.spe.universeg import OFFICIAL_WIDTH, universeg_shapes
+
+        return universeg_shapes(OFFICIAL_WIDTH)
     layout = {EVANYSEG_VIT_B: _evanyseg_vit_b, EVANYSEG_RESNET101: _evanyseg_resnet101}[name]()
     features = 768 if name == EVANYSEG_VIT_B else 2048
     for head in _EVANYSEG_HEADS[name]:
@@ -135,7 +137,7 @@ def _conv(name: str, inputs: int, outputs: int, kernel: int, *, bias: bool = Tru
     return layout | ({f"{name}.bias": (outputs,)} if bias else {})
 
 
-def _sam(width: int, blocks: int, heads: int, global_blocks: tuple[int, ...], *, grid: int) -> Layout:
+def _sam(width: int, blocks: int, heads: int, global_blocks: tuple[int, ...], *, grid: int) -> Shapes:
     encoder = "image_encoder"
     layout: dict[str, tuple[int, ...]] = {f"{encoder}.pos_embed": (1, grid, grid, width)}
     layout |= _conv(f"{encoder}.patch_embed.proj", 3, width, 16)
@@ -243,14 +245,3 @@ def _evanyseg_resnet101() -> dict[str, tuple[int, ...]]:
 def _batch_norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     moving: dict[str, tuple[int, ...]] = {f"{name}.running_mean": (width,), f"{name}.running_var": (width,)}
     return _norm(name, width) | moving | {f"{name}.num_batches_tracked": ()}
-
-
-def _universeg() -> Layout:
-    layout: dict[str, tuple[int, ...]] = _conv("out_conv.conv", 64, 1, 1)
-    crosses = {"enc_blocks": (3, 128, 128, 128), "dec_blocks": (256, 256, 256)}
-    for blocks, inputs in crosses.items():
-        for index, channels in enumerate(inputs):
-            layout |= _conv(f"{blocks}.{index}.cross.cross_conv", channels, 64, 3)
-            for path in ("target", "support"):
-                layout |= _conv(f"{blocks}.{index}.{path}.vmapped.conv", 64, 64, 3)
-    return layout
