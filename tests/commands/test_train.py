@@ -28,8 +28,7 @@ def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     assert run("score", *paths, "--weights", out, "--device", "cpu").exit_code == 0
 
 
-def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, without_graphs):
     out = tmp_path / "mine.safetensors"
     call = ("train", prepared, "--out", out, "--examples", 8, *SMALL)
     run(*call)
@@ -46,7 +45,7 @@ def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, monkeypatch
     [("auto", True, "True"), ("auto", False, "False"), ("bf16", False, "True"), ("fp32", True, "False")],
 )
 def test_bfloat16_is_chosen_where_the_device_computes_in_it(
-    run, prepared, tmp_path, monkeypatch, precision, native, said
+    run, prepared, tmp_path, monkeypatch, without_graphs, precision, native, said
 ):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
     out = tmp_path / "mine.safetensors"

@@ -149,9 +149,7 @@ def test_error_maps_whose_names_a_file_system_takes_for_equal_get_a_number(tmp_p
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
     source = Source(tmp_path / "a.png")
     cases = [Case(name, source, {"m": source}) for name in ("a b", "a_b", "a/b")]
-    evaluator = SimpleNamespace(info=SimpleNamespace(path=tmp_path))
-    plan = SimpleNamespace(cases=cases, evaluator=evaluator, reading=Reading())
-    assert write_error_maps(plan, tmp_path / "maps") == 3
+    assert write_error_maps(cases, Reading(), tmp_path, tmp_path / "maps") == 3
     names = {path.name for path in (tmp_path / "maps" / "m").iterdir()}
     assert names == {"a_b_1_1.png", "a_b_1_1-2.png", "a_b_1_1-3.png"}
 

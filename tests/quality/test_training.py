@@ -388,7 +388,7 @@ def test_a_killed_training_leaves_its_state_to_resume_from(records, tmp_path):
     assert resumed.done == 16
 
 
-def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path):
+def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path, without_graphs):
     plan = replace(PLAN, examples=32)
     whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
     list(train_to_file(make_trainer(records, plan), whole, recipe="segqa", counts={}))
@@ -401,8 +401,7 @@ def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path
     assert all(torch.equal(tensor, expected[name]) for name, tensor in load_network(parted).state_dict().items())
 
 
-def test_a_finished_training_is_not_resumed_and_its_weights_stay(records, tmp_path, monkeypatch):
-    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+def test_a_finished_training_is_not_resumed_and_its_weights_stay(records, tmp_path, without_graphs):
     plan, out = replace(PLAN, examples=16), tmp_path / "mine.safetensors"
     assert not is_finished(make_trainer(records, plan), out)
     list(train_to_file(make_trainer(records, plan), out, recipe="segqa", counts={}, stop_after=8))

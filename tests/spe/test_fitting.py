@@ -87,9 +87,12 @@ def sets(tmp_path_factory):
     return write_set(root / "train", 14, 0), write_set(root / "test", 25, 1, shifts)
 
 
-def test_a_bundle_has_a_mapping_for_each_size_and_metric(sets):
-    bundle = fit(*sets)
+@pytest.fixture(scope="module")
+def bundle(sets):
+    return fit(*sets)
 
+
+def test_a_bundle_has_a_mapping_for_each_size_and_metric(bundle):
     assert bundle.settings.support_sizes == [24, 8]
     assert bundle.settings.models == ["shift00", "shift02", "shift04", "shift07", "shift10"]
     assert bundle.pseudo.shape == (2, 1, 5, 6)
@@ -222,9 +225,7 @@ def apply(bundle, folder, model, *, engine=None, level=0.9):
     )
 
 
-def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
-    bundle = fit(*sets)
-
+def test_the_test_set_itself_is_estimated_as_the_mapping_says(bundle, sets):
     rows = apply(bundle, sets[1], "shift04").rows
 
     index = bundle.settings.models.index("shift04")
@@ -237,8 +238,7 @@ def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
 
 
 @pytest.mark.parametrize(("n", "size"), [(24, 0), (23, 1), (8, 1)])
-def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path, n, size):
-    bundle = fit(*sets)
+def test_a_smaller_set_uses_the_mapping_of_its_own_size(bundle, tmp_path, n, size):
     new = write_set(tmp_path / "new", n, 5, (4,))
 
     found = apply(bundle, new, "shift04")
@@ -249,8 +249,7 @@ def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path, n, size)
     assert not any("usable" in warning for warning in found.warnings)
 
 
-def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets, tmp_path):
-    bundle = fit(*sets)
+def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(bundle, sets, tmp_path):
     few = write_set(tmp_path / "few", 5, 5, (16,))
     known = estimate(
         bundle, Shifter(), sets[0] / "images", sets[0] / "masks", embedder=Shifter(), watch=silent
@@ -271,13 +270,12 @@ def test_of_several_labels_a_warning_tells_which(tmp_path):
     assert [text.partition(": ")[0] for text in told] == ["label 1", "label 2", "mean"]
 
 
-def test_labels_that_the_bundle_lacks_are_told(sets, tmp_path):
+def test_labels_that_the_bundle_lacks_are_told(bundle, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,), labels=2)
-    assert apply(fit(*sets), new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
+    assert apply(bundle, new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
 
 
-def test_unlike_images_are_told(sets, tmp_path):
-    bundle = fit(*sets)
+def test_unlike_images_are_told(bundle, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,))
     for path in (new / "images").iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
@@ -331,13 +329,12 @@ def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
     assert found["warnings"] == []
 
 
-def test_other_weights_than_the_bundle_s_are_refused(sets):
+def test_other_weights_than_the_bundle_s_are_refused(bundle, sets):
     with pytest.raises(InputError, match="other weights"):
-        apply(fit(*sets), sets[1], "shift04", engine=Shifter("1"))
+        apply(bundle, sets[1], "shift04", engine=Shifter("1"))
 
 
-def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
-    bundle = fit(*sets)
+def test_predictions_that_are_all_too_small_are_one_line(bundle, tmp_path):
     new = write_set(tmp_path / "new", 4, 5, (2,))
     for path in (new / "predictions" / "shift02").iterdir():
         dot = np.zeros((64, 64), np.uint8)
@@ -348,8 +345,8 @@ def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
         apply(bundle, new, "shift02")
 
 
-def test_an_estimate_needs_nothing_but_the_bundle(sets, tmp_path):
-    save_bundle(fit(*sets), tmp_path / "spe.bundle")
+def test_an_estimate_needs_nothing_but_the_bundle(bundle, sets, tmp_path):
+    save_bundle(bundle, tmp_path / "spe.bundle")
 
     results = [apply(load_bundle(tmp_path / "spe.bundle"), sets[1], "shift07") for _ in range(2)]
 
