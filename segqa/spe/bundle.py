@@ -16,7 +16,7 @@ from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
-VERSION = 3
+VERSION = 4
 MEAN = "mean"
 """Name of the task that averages the labels."""
 REFIT = "make it again with `segqa spe-fit`"
@@ -31,6 +31,9 @@ class Settings:
     labels: list[str]
     models: list[str]
     n_test: int
+    """Number of test images."""
+    largest_distance: float
+    """Largest diagonal of a test image, in its pixels."""
     support_sizes: list[int]
     repeats: int
     every_draw: bool
@@ -57,9 +60,9 @@ class Bundle:
     real: NDArray[np.float64]
     """Real performance on the test images, shape `(T, K, M)`."""
     spread: NDArray[np.float64]
-    """Standard deviation over the test images of what agreement leaves of the real metric, shape `(T, K, M)`."""
-    n_defined: NDArray[np.int64]
-    """Number of test images on which the real metric is defined, shape `(T, K, M)`."""
+    """Standard deviation over the test groups of what agreement leaves of the real metric, shape `(T, K, M)`."""
+    n_groups: NDArray[np.int64]
+    """Number of test groups (patients, volumes, single images) with a defined real metric, shape `(T, K, M)`."""
     kinds: list[list[list[str]]]
     """Kind of mapping by size, task and metric."""
 
@@ -69,9 +72,10 @@ class Bundle:
             np.stack([self.pseudo[size, task, :, metric], self.agreement[task, :, metric]], axis=1),
             self.real[task, :, metric],
             spread=self.spread[task, :, metric],
-            n_test=self.n_defined[task, :, metric].astype(np.float64),
+            n_test=self.n_groups[task, :, metric].astype(np.float64),
             metric=METRICS[metric],
             kind=kind,
+            largest_distance=self.settings.largest_distance,
         )
 
     def mapping(self, size: int, task: int, metric: int) -> Mapping:
@@ -97,7 +101,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "agreement": bundle.agreement,
         "real": bundle.real,
         "spread": bundle.spread,
-        "n_defined": bundle.n_defined,
+        "n_groups": bundle.n_groups,
     }
     head: dict[str, object] = {
         "format": FORMAT,
@@ -148,7 +152,7 @@ def load_bundle(path: Path) -> Bundle:
         agreement=tensors["agreement"],
         real=tensors["real"],
         spread=tensors["spread"],
-        n_defined=tensors["n_defined"],
+        n_groups=tensors["n_groups"],
         kinds=head["kinds"],
     )
 

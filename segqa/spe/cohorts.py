@@ -14,6 +14,7 @@ from PIL import Image
 from segqa import metrics
 from segqa.data.cases import find_cases, read_case
 from segqa.data.files import list_some
+from segqa.data.groups import group_of
 from segqa.data.objects import present_labels
 from segqa.data.types import Case
 from segqa.errors import InputError
@@ -56,6 +57,10 @@ class Predicted:
     """Packed predictions `(N, L, SIDE, SIDE / 8)` by model."""
     real: NDArray[np.float64]
     """True metrics `(N, K, L, 6)` at the images' own size, `nan` where undefined; no rows without truth."""
+    groups: NDArray[np.int64]
+    """Shape `(N,)`: number of the patient or volume, or of the image itself; images of one group are alike."""
+    diagonal: float
+    """Largest diagonal of an image, in its pixels."""
     shown: NDArray[np.bool_]
     """Shape `(N,)`: all but the slices of volumes without foreground in any mask; training images are like these."""
     other_labels: list[int]
@@ -115,6 +120,8 @@ def read_predicted(
     rows: list[Shrunk] = []
     real: list[NDArray[np.float64]] = []
     shown: list[bool] = []
+    groups: list[str] = []
+    diagonal = 0.0
     present: set[int] = set()
     seen = np.zeros(len(labels), dtype=bool)
     for case in watch(cases, f"reading {images.parent.name or images.name} images", len(cases)):
@@ -124,6 +131,8 @@ def read_predicted(
             continue
         found = set().union(*(present_labels(label_map) for label_map in row.label_maps.values()))
         shown.append(not is_slice or bool(found))
+        groups.append(group_of(case.name))
+        diagonal = max(diagonal, *(metrics.image_diagonal(each.shape) for each in row.label_maps.values()))
         present |= found
         if truth is not None:
             true_map = row.label_maps[TRUTH]
@@ -148,7 +157,9 @@ def read_predicted(
             fact = f"labels {', '.join(map(str, labels))} were expected, the masks have {sorted(present) or 'none'}"
             msg = f"label {label}: no foreground in any prediction for {images}, so nothing can be estimated; {fact}"
             raise InputError(msg)
-    return Predicted(canvas, packed, np.array(real), np.array(shown), sorted(present - set(labels)))
+    numbers = np.unique(groups, return_inverse=True)[1]
+    others = sorted(present - set(labels))
+    return Predicted(canvas, packed, np.array(real), numbers, diagonal, np.array(shown), others)
 
 
 def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | None) -> None:

@@ -16,7 +16,7 @@ from segqa.spe.agreement import measure_agreement
 from segqa.spe.bundle import MEAN, Bundle
 from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
 from segqa.spe.engines import Canvas, Engine
-from segqa.spe.fitting import count_known, make_plan, measure_model, with_mean
+from segqa.spe.fitting import count_groups, count_known, make_plan, measure_model, with_mean
 from segqa.spe.mapping import METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
 from segqa.spe.pseudo import Pseudo, mean_defined
@@ -136,12 +136,18 @@ def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: 
         size = _choose_size(settings.support_sizes, int(_count_usable(found, model).min()))
         plan = make_plan(len(found.images), len(bundle.images), settings, settings.support_sizes[size])
         pseudo = measure_model(engine, training, found, model, plan=plan)
-        rows[model] = _make_rows(bundle, size, pseudo, by_image[:, :, number], level=level)
+        rows[model] = _make_rows(bundle, size, pseudo, by_image[:, :, number], found.groups, level=level)
     return rows
 
 
 def _make_rows(
-    bundle: Bundle, size: int, measured: list[Pseudo], by_image: NDArray[np.float64], *, level: float
+    bundle: Bundle,
+    size: int,
+    measured: list[Pseudo],
+    by_image: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    *,
+    level: float,
 ) -> list[Row]:
     """Return the estimate of every metric for every label, and for their mean when there are several.
 
@@ -150,10 +156,11 @@ def _make_rows(
         size: Position of the size of support set that was used.
         measured: Pseudo performance by label.
         by_image: Agreement of each image, shape `(N, T, 6)`.
+        groups: Number of each image's group, shape `(N,)`.
         level: Of the intervals.
     """
     pseudo = with_mean(np.stack([label.mean for label in measured])[None, None])[0, :, 0]
-    agreement, n_defined = mean_defined(by_image), np.isfinite(by_image).sum(axis=0)
+    agreement, n_groups = mean_defined(by_image), count_groups(by_image, groups)
     half = np.stack([label.half_width for label in measured])
     if len(measured) > 1:
         half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
@@ -161,8 +168,8 @@ def _make_rows(
     for task, name in enumerate(bundle.tasks):
         for column, metric in enumerate(METRICS):
             inputs = float(pseudo[task, column]), float(agreement[task, column])
-            n_images = int(n_defined[task, column])
-            found = bundle.mapping(size, task, column).estimate(np.array(inputs), n_images=n_images, level=level)
+            mapping = bundle.mapping(size, task, column)
+            found = mapping.estimate(np.array(inputs), n_groups=int(n_groups[task, column]), level=level)
             n = min(label.n for label in measured)
             rows.append(Row(name, metric, found, *inputs, float(half[task, column]), n))
     return rows

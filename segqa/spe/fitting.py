@@ -109,7 +109,7 @@ def fit_bundle(
     settings = _settings(engine, training, tested, sizes, options)
     real = with_mean(tested.real)
     means = with_mean(pseudo), mean_defined(seen), mean_defined(real)
-    scatter = spread_left(real, seen), np.isfinite(real).sum(axis=0)
+    scatter = spread_left(real, seen, tested.groups), count_groups(real, tested.groups)
     unfitted = Bundle(settings, training.images, training.masks, *means, *scatter, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
 
@@ -143,21 +143,44 @@ def count_known(images: Canvas, training: Canvas) -> int:
     return sum(image.tobytes() in known for image in images)
 
 
-def spread_left(real: Floats, agreement: Floats) -> Floats:
-    """Return the spread of the real metric over the images that their agreement does not explain.
+def spread_left(real: Floats, agreement: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Return the spread over the groups of what agreement, image by image, leaves of the real metric.
+
+    Images of one group err alike, so that a group is one piece of evidence: the result is the standard deviation of
+    the mean over all images, by the sums of each group, times the root of the number of groups.
 
     Args:
         real: By image, shape `(N, ...)`; undefined values are left out.
         agreement: Of the same shape.
+        groups: Number of each image's group from 0, shape `(N,)`.
 
     Returns:
-        Standard deviation around the line that predicts an image's metric from its agreement, shape `(...)`.
+        Shape `(...)`. Where there is one group only, the standard deviation over its images: groups differ at least
+        as much.
     """
+    left = _residuals(real, agreement)
+    is_defined = np.isfinite(left)
+    sums = np.zeros((groups.max() + 1, *left.shape[1:]))
+    np.add.at(sums, groups, np.where(is_defined, left, 0))
+    n_images, n_groups = np.maximum(is_defined.sum(axis=0), 1), count_groups(left, groups)
+    of_mean = (sums**2).sum(axis=0) / n_images**2 * n_groups / np.maximum(n_groups - 1, 1)
+    return np.sqrt(np.where(n_groups > 1, of_mean * n_groups, mean_defined(left**2)))
+
+
+def count_groups(values: Floats, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return in how many groups some value of `(N, ...)` is defined, shape `(...)`."""
+    is_there = np.zeros((groups.max() + 1, *values.shape[1:]), dtype=bool)
+    np.logical_or.at(is_there, groups, np.isfinite(values))
+    return np.asarray(is_there.sum(axis=0))
+
+
+def _residuals(real: Floats, agreement: Floats) -> Floats:
+    """Return what is left of the metric of each image around the line that predicts it from its agreement."""
     both = np.where(np.isfinite(real) & np.isfinite(agreement), 1, np.nan)
     y, x = (each * both - mean_defined(each * both) for each in (real, agreement))
     power = mean_defined(x * x)
-    explained = mean_defined(x * y) ** 2 / np.where(power > 0, power, 1)
-    return np.sqrt(np.maximum(mean_defined(y * y) - explained, 0))
+    left: Floats = y - x * mean_defined(x * y) / np.where(power > 0, power, 1)
+    return left
 
 
 def _settings(engine: Engine, training: Labelled, tested: Predicted, sizes: list[int], options: FitOptions) -> Settings:
@@ -167,6 +190,7 @@ def _settings(engine: Engine, training: Labelled, tested: Predicted, sizes: list
         labels=[str(label) for label in training.labels],
         models=list(tested.masks),
         n_test=len(tested.images),
+        largest_distance=tested.diagonal,
         support_sizes=sizes,
         repeats=options.repeats,
         every_draw=options.every_draw,

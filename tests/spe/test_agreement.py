@@ -38,7 +38,8 @@ def training_of(*masks):
 def predicted_of(**models):
     packed = {name: np.packbits(np.stack(masks)[:, None], axis=-1) for name, masks in models.items()}
     n = len(next(iter(models.values())))
-    return Predicted(np.zeros((n, 128, 128, 3), np.uint8), packed, np.empty(0), np.ones(n, bool), [])
+    images, shown = np.zeros((n, 128, 128, 3), np.uint8), np.ones(n, bool)
+    return Predicted(images, packed, np.empty(0), np.arange(n), 181.0, shown, [])
 
 
 def measure(training, predicted, engine=None, support_size=64):

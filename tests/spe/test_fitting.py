@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from segqa.errors import InputError
 from segqa.spe.bundle import load_bundle, save_bundle
 from segqa.spe.estimating import estimate
-from segqa.spe.fitting import FitOptions, find_models, fit_bundle, mapping_table, spread_left, with_mean
+from segqa.spe.fitting import FitOptions, count_groups, find_models, fit_bundle, mapping_table, spread_left, with_mean
 from segqa.spe.mapping import METRICS
 from segqa.spe.novelty import find_novel
 
@@ -143,17 +143,39 @@ def test_the_spread_that_is_left_is_that_around_the_line_from_agreement_to_the_r
     real = 0.2 + 0.5 * agreement + rng.normal(0, 0.1, (30, 2))
     real[:4, 0] = np.nan
 
-    left = spread_left(real, agreement)
+    left = spread_left(real, agreement, np.arange(30))
 
     for column, first in ((0, 4), (1, 0)):
         x, y = agreement[first:, column], real[first:, column]
-        assert left[column] == pytest.approx(np.std(y - np.polyval(np.polyfit(x, y, 1), x)))
+        assert left[column] == pytest.approx(np.std(y - np.polyval(np.polyfit(x, y, 1), x), ddof=1))
 
 
 def test_agreement_that_is_the_same_for_all_images_explains_nothing():
     real = np.arange(5.0)[:, None]
 
-    assert spread_left(real, np.full((5, 1), 0.4)) == pytest.approx(real.std())
+    assert spread_left(real, np.full((5, 1), 0.4), np.arange(5)) == pytest.approx(real.std(ddof=1))
+
+
+def test_slices_that_repeat_their_volume_are_one_piece_of_evidence():
+    """Each slice stored four times says nothing new: mean, spread over the volumes and their number stay."""
+    rng = np.random.default_rng(1)
+    volumes = np.repeat(np.arange(6), 5)
+    agreement = rng.random((30, 1))
+    real = 0.2 + 0.5 * agreement + rng.normal(0, 0.1, (6, 1))[volumes]
+
+    once = spread_left(real, agreement, volumes)
+    four = [np.repeat(each, 4, axis=0) for each in (real, agreement, volumes)]
+
+    assert spread_left(*four) == pytest.approx(once)
+    assert count_groups(four[0], four[2]).tolist() == [6]
+    assert once > 2 * spread_left(real, agreement, np.arange(30)) / np.sqrt(5)  # as if slices were independent
+
+
+def test_volumes_are_counted_where_some_slice_is_defined_and_a_sole_one_has_the_spread_of_its_slices():
+    values = np.array([[0.1, np.nan], [0.5, np.nan], [0.9, 0.3]])
+
+    assert count_groups(values, np.array([0, 0, 1])).tolist() == [2, 1]
+    assert spread_left(values[:, :1], np.ones((3, 1)), np.zeros(3, int)) == pytest.approx(values[:, 0].std())
 
 
 def test_a_fit_that_was_killed_anywhere_ends_in_the_same_bytes(sets, tmp_path):

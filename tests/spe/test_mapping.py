@@ -42,6 +42,29 @@ def test_log_is_a_line_between_logarithms_of_distances():
     np.testing.assert_allclose(mapping.predict(column([5, 40])), np.expm1(0.3 + 0.7 * np.log1p([5, 40])), rtol=5e-3)
 
 
+def test_models_with_the_same_measurement_stand_for_their_mean():
+    x, y = np.array([0, 0, 0, 0.3, 0.5, 0.8]), np.array([0, 0.05, 0.3, 0.35, 0.5, 0.8])
+
+    mapping = fit(x, y, "isotonic")
+
+    assert mapping.predict(column([0]))[0] == pytest.approx(y[:3].mean())
+    np.testing.assert_allclose(mapping.predict(column(x[3:])), IsotonicRegression().fit_transform(x, y)[3:])
+
+
+@settings(deadline=None)
+@given(st.sampled_from(KINDS), st.integers(0, 10**6), st.booleans())
+def test_a_better_measurement_never_makes_a_worse_estimate(kind, seed, is_distance):
+    rng = np.random.default_rng(seed)
+    high, metric = (100.0, "hd95") if is_distance else (1.0, "dice")
+    inputs, real = rng.uniform(0, high, (6, 2)), rng.uniform(0, high, 6)
+    nothing, some = np.zeros(6), np.full(6, 9.0)
+    mapping = fit_mapping(inputs, real, spread=nothing, n_test=some, metric=metric, kind=kind)
+    start = rng.uniform(-0.2, 1.2, (200, 2)) * high
+
+    for step in ((0.1, 0), (0, 0.1)):
+        assert (mapping.predict(start + np.multiply(step, high)) >= mapping.predict(start) - 1e-9).all()
+
+
 def test_isotonic_agrees_with_scikit_learn_at_the_blocks_and_never_decreases():
     y = np.clip(X + RNG.normal(0, 0.1, 20), 0, 1)
     expected = IsotonicRegression().fit_transform(X, y)
@@ -130,7 +153,7 @@ def test_estimates_and_intervals_stay_in_the_metric_s_range(metric, kind, points
     x = np.clip(np.array(points), low, high)
     if len(np.unique(x)) < 3:
         return
-    found = fit(x, x[::-1].copy(), kind, metric, spread=0.3).estimate(np.array([at]), n_images=5)
+    found = fit(x, x[::-1].copy(), kind, metric, spread=0.3).estimate(np.array([at]), n_groups=5)
 
     assert low <= found.lower <= found.value <= found.upper <= high
 
@@ -145,7 +168,7 @@ def test_intervals_hold_new_models_and_new_images_as_often_as_they_say():
         on_test = population + rng.normal(0, 0.1 / np.sqrt(40))
         on_new = population[20] + rng.normal(0, 0.1 / np.sqrt(25))
         mapping = fit(x[:20], on_test[:20], spread=0.1, n_test=40)
-        found = mapping.estimate(x[20:], n_images=25, level=0.9)
+        found = mapping.estimate(x[20:], n_groups=25, level=0.9)
         inside.append(found.lower <= on_new <= found.upper)
 
     assert 0.86 <= np.mean(inside) <= 0.95
@@ -160,7 +183,7 @@ def test_intervals_hold_as_often_when_few_images_have_the_label(share):
         n_test, n_new = rng.binomial(200, share, 2)
         on_test = quality + rng.normal(0, 0.12 / np.sqrt(n_test))
         on_new = quality[5] + rng.normal(0, 0.12 / np.sqrt(n_new))
-        found = fit(quality, on_test, spread=0.12, n_test=n_test).estimate(quality[5:6], n_images=n_new, level=0.9)
+        found = fit(quality, on_test, spread=0.12, n_test=n_test).estimate(quality[5:6], n_groups=n_new, level=0.9)
         inside.append(found.lower <= on_new <= found.upper)
 
     assert np.mean(inside) >= 0.86
@@ -182,23 +205,61 @@ def test_more_images_and_a_lower_level_give_a_narrower_interval():
         found = mapping.estimate(np.array([0.6]), **given)
         return found.upper - found.lower
 
-    assert width(n_images=100) < width(n_images=10)
-    assert width(n_images=10, level=0.5) < width(n_images=10, level=0.95)
+    assert width(n_groups=100) < width(n_groups=10)
+    assert width(n_groups=10, level=0.5) < width(n_groups=10, level=0.95)
 
 
 def test_the_interval_without_image_noise_follows_from_the_leave_one_out_errors():
     y = 0.2 + 0.7 * X + RNG.normal(0, 0.01, 20)
     mapping = fit(X, y)
 
-    found = mapping.estimate(np.array([0.6]), n_images=10, level=0.9)
+    found = mapping.estimate(np.array([0.6]), n_groups=10, level=0.9)
 
     rms = np.sqrt(np.mean((mapping.leave_one_out - y) ** 2))
-    assert found.upper - found.value == pytest.approx(stats.t.ppf(0.95, 18) * rms)
+    # What a line takes over from its points: 1/K and the squared distance from their middle, but for the small penalty.
+    at, own = (1 / 20 + (x - X.mean()) ** 2 / ((X - X.mean()) ** 2).sum() for x in (0.6, X))
+    expected = stats.t.ppf(0.95, 18) * rms * np.sqrt((1 + at) / (1 + own.mean()))
+    assert found.upper - found.value == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(("at", "outside"), [(0.1, True), (0.6, False), (0.99, True), (X[0], False)])
 def test_leaving_the_fitted_range_is_told(at, outside):
-    assert fit(X, X).estimate(np.array([at]), n_images=10).extrapolates is outside
+    assert fit(X, X).estimate(np.array([at]), n_groups=10).extrapolates is outside
+
+
+@pytest.mark.parametrize("kind", ["linear", "quadratic", "isotonic"])
+def test_beyond_the_worst_model_the_interval_is_open_so_that_no_gate_is_passed(kind):
+    x = np.linspace(0.75, 0.92, 10)
+    y = x + RNG.normal(0, 0.005, 10)
+
+    assert fit(x, y, kind).estimate(np.array([0.6]), n_groups=20).lower == 0
+    assert fit(x, y, kind).estimate(np.array([0.8]), n_groups=20).lower > 0.7
+    assert fit(x, y, kind).estimate(np.array([1.0]), n_groups=20).lower > 0.7
+    assert fit(100 * x, 100 * y, kind, "hd95").estimate(np.array([120.0]), n_groups=20).upper == np.inf
+
+
+def test_intervals_hold_models_beyond_the_fitted_ones():
+    rng = np.random.default_rng(5)
+    inside = []
+    for _ in range(300):
+        x = rng.uniform(0.75, 0.92, 10)
+        y = 0.1 + 0.8 * x + rng.normal(0, 0.02, 10)
+        found = fit(x, y).estimate(np.array([1.02]), n_groups=20)
+        inside.append(found.lower <= 0.1 + 0.8 * 1.02 + rng.normal(0, 0.02) <= found.upper)
+
+    assert np.mean(inside) >= 0.85
+
+
+def test_a_distance_is_no_longer_than_the_diagonal():
+    x = np.array([5.0, 12, 20, 33, 47, 60, 71, 80])
+    mapping = fit_mapping(
+        column(x), x**1.2, spread=np.zeros(8), n_test=np.full(8, 9.0), metric="hd95", kind="log", largest_distance=181
+    )
+
+    found = mapping.estimate(np.array([300.0]), n_groups=9)
+
+    assert (found.value, found.upper) == (181, 181)
+    assert mapping.leave_one_out.max() <= 181
 
 
 def test_one_measurement_beyond_its_range_is_enough_to_leave_it():
