@@ -18,8 +18,8 @@ TARGET = Path(__file__).parent / "reference" / "cli.md"
 
 INTRODUCTION = """# Commands
 
-Made by `docs/make_cli_reference.py`. Every option can also be given by a configuration file or by a variable
-(`SEGQA_SCORE_WORKERS=4`); see [configure](../how-to/configure.md).
+Made by `docs/make_cli_reference.py`. Every option of a command can also be given by a configuration file or by a
+variable (`SEGQA_SCORE_WORKERS=4`); see [configure](../how-to/configure.md).
 
 | exit code | meaning |
 |---|---|
@@ -59,6 +59,8 @@ def tabulate(parameters: Iterable[Any]) -> str:
         shown = parameter.name.upper() if parameter.param_type_name == "argument" else names
         unset = parameter.default is None or parameter.default is False or parameter.required
         default = "" if unset else f"`{parameter.default}`"
+        if isinstance(parameter.show_default, str):  # in words, where the value depends on something
+            default = parameter.show_default
         rows.append(f"| {shown} | {default} | {getattr(parameter, 'help', '') or ''} |")
     return "\n".join(rows) + "\n"
 

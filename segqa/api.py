@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from segqa.data.reading import Reading
+    from segqa.data.intensities import NanPolicy
+    from segqa.data.objects import Splitting
+    from segqa.data.reading import ErrorPolicy
     from segqa.data.types import Case
     from segqa.quality.runners import RuntimeName
 
@@ -159,18 +161,23 @@ def score(
     *,
     weights: str | Path = DEFAULT_EVALUATOR,
     calibration: str | Path | None = None,
-    reading: Reading | None = None,
+    labels: Iterable[int] | None = None,
+    objects: Splitting = "labels",
+    window: tuple[float, float] | None = None,
+    nan: NanPolicy = "error",
+    on_error: ErrorPolicy = "stop",
     axis: int = -1,
     allow_missing: bool = False,
     runtime: RuntimeName = "auto",
     device: str = "auto",
     workers: int = 0,
 ) -> Scores:
-    """Predict the Dice of every mask, as `segqa score` does; options and errors as `scores.plan_score`.
+    """Predict the Dice of every mask, as `segqa score` does, with its options; errors as `scores.plan_score`.
 
     Warns (`UserWarning`) of what the command tells on stderr: boxes that belong to no image, images without a box,
     masks that lie elsewhere than their images.
     """
+    from segqa.data.reading import Reading
     from segqa.data.volumes import forget
     from segqa.scores import plan_score, run_score, to_table
 
@@ -180,7 +187,7 @@ def score(
         None if boxes is None else Path(boxes),
         weights=weights,
         calibration=None if calibration is None else Path(calibration),
-        reading=reading,
+        reading=Reading(None if labels is None else tuple(labels), objects, window, nan, on_error),
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,

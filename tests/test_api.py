@@ -197,6 +197,17 @@ def test_scores_of_files_go_on_to_flags_ranks_and_models(tiny_weights, tmp_path)
         assert scores.plot().axes
 
 
+def test_scoring_takes_the_options_of_the_command(tiny_weights, tmp_path):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=2)
+    (tmp_path / "masks" / "careful" / "phantom_01.png").write_bytes(b"no picture")
+    options = {"labels": iter([1, 2]), "on_error": "skip", "weights": tiny_weights, "workers": 1}
+    frame = segqa.score(tmp_path / "images", tmp_path / "masks" / "careful", **options).to_polars()
+    assert frame["status"].to_list().count("error") == 1
+    assert set(frame["label"]) == {"", "1", "2"}
+
+
 def test_images_are_scored_ranked_and_the_best_copied(tiny_weights, tmp_path):
     from segqa.phantoms import write_demo
 

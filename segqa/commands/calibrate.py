@@ -23,7 +23,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("segqa/calibration.json"),
     groups: Annotated[
         Path | None,
-        typer.Option(help="groups.json: patient of each case or volume. [default: each image or volume alone]"),
+        typer.Option(help="groups.json: patient of each case or volume.", show_default="each image or volume alone"),
     ] = None,
     level: Annotated[float, typer.Option(help="How often an interval shall hold the true Dice, 0..1.")] = 0.9,
 ) -> None:

@@ -21,7 +21,7 @@ def flag(
     scores: ScoresArgument = DEFAULT_SCORES,
     percentile: Annotated[
         float | None,
-        typer.Option(help="Flag so many percent, rounded up, with all equal to the last. [default: 5]"),
+        typer.Option(help="Flag so many percent, rounded up, with all equal to the last.", show_default="5"),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Flag what is below this score instead.")] = None,
     use: Annotated[
@@ -39,7 +39,7 @@ def flag(
     output: OutputOption = None,
     file_format: FormatOption = "table",
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report of all objects.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors and GitHub's annotations only.")] = False,
 ) -> None:
     """List the segmentations that a person should look at first, worst first.
 

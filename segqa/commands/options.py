@@ -16,7 +16,7 @@ MasksOption = Annotated[
     list[str] | None, typer.Option(help="NAME=DIR, repeatable; or a folder with a sub-folder a model.")
 ]
 BoxesOption = Annotated[Path | None, typer.Option(help="Prompt boxes: boxes.json, or COCO instances.json.")]
-LabelsOption = Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3. [default: all]")]
+LabelsOption = Annotated[str | None, typer.Option(help="Labels to look at, such as 1,3.", show_default="all")]
 ObjectsOption = Annotated[
     Literal["labels", "components"], typer.Option(help="What is an object where there are no boxes.")
 ]

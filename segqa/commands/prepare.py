@@ -35,7 +35,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Folder to write; the same call goes on after a kill.")] = Path("prepared"),
     segmenter: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME=CHECKPOINT, repeatable; none: no segmenter. [default: litemedsam]"),
+        typer.Option(help="NAME or NAME=CHECKPOINT, repeatable; none: no segmenter.", show_default="litemedsam"),
     ] = None,
     predictions: Annotated[
         list[str] | None, typer.Option(help="NAME=DIR: masks that a model made already; repeatable.")
@@ -43,14 +43,16 @@ def prepare(
     corruptions: Annotated[int, typer.Option(min=0, help="Spoilt references per object.")] = 0,
     box_jitter: Annotated[
         list[float] | None,
-        typer.Option(min=0, max=1, help="Share of the side that a box's edges move; repeatable. [default: 0.1 0.25]"),
+        typer.Option(
+            min=0, max=1, help="Share of the side that a box's edges move; repeatable.", show_default="0.1 0.25"
+        ),
     ] = None,
     wrong_boxes: Annotated[int, typer.Option(min=0, help="Boxes on a wrong place, per object.")] = 1,
     boxes: BoxesOption = None,
     points: Annotated[bool, typer.Option("--points", help="Also prompt with the object's centre point.")] = False,
     layout: Annotated[str, typer.Option(help="How the data set lies on the disk; see the docs.")] = "auto",
     groups: Annotated[Path | None, typer.Option(help="JSON of case -> patient or volume.", exists=True)] = None,
-    dataset: Annotated[str | None, typer.Option(help="Name of the data set. [default: its folder's]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set.", show_default="its folder's")] = None,
     min_side: Annotated[int, typer.Option(min=1, help="Leave out objects with a smaller box, in pixels.")] = 16,
     max_objects: Annotated[int, typer.Option(min=1, help="Objects of one image at most, drawn at random.")] = 8,
     side: Annotated[int, typer.Option(min=32, help="Longest side of a record in pixels; larger crops shrink.")] = 320,

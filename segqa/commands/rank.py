@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from segqa.commands.options import (
     parse_masks,
 )
 from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, spare_inputs
+from segqa.commands.scoring import announce, tell_doubts, write_record
 from segqa.config import is_on_call
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -95,9 +97,11 @@ def rank(
         frame = tables.read_scores(scores)
     else:
         from segqa.data.reading import Reading
+        from segqa.output.runrecord import record_path
         from segqa.scores import plan_score
 
-        spare_inputs(DEFAULT_SCORES, truth, boxes, calibration)
+        for target in (DEFAULT_SCORES, record_path(DEFAULT_SCORES)):
+            spare_inputs(target, truth, boxes, calibration)
         plan = plan_score(
             scores,
             _needed(named, scores),
@@ -155,11 +159,12 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
     from segqa.output.tables import write_table
     from segqa.scores import run_score, to_table
 
-    console.note(plan.summary())
-    for remark in plan.cases.remarks():
-        console.warn(remark)
+    start = time.monotonic()
+    announce(plan)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)
     write_table(table, DEFAULT_SCORES)
     console.note(f"{table.height} rows written to {DEFAULT_SCORES}")
+    write_record(table, plan, DEFAULT_SCORES, time.monotonic() - start)
+    tell_doubts(table)
     return table

@@ -65,7 +65,8 @@ def hand_over(
 
     if output is not None:
         tables.write_table(frame, output, schema=schema)
-        console.note(f"{frame.height} rows written to {output}")
+        if not quiet:
+            console.note(f"{frame.height} rows written to {output}")
     if quiet or file_format == "parquet":
         return
     if file_format == "table":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,13 +27,9 @@ from segqa.commands.options import (
     parse_masks,
 )
 from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
+from segqa.commands.scoring import announce, tell_doubts, write_record
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from segqa.scores import ScorePlan
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "box_source", "status", "reason"]
 
@@ -45,7 +41,7 @@ def score(
         typer.Argument(help="Predicted masks with the same stems; sub-folders are models. Or NAME=DIR, repeatable."),
     ],
     boxes: BoxesOption = None,
-    output: Annotated[Path | None, typer.Option(help="Table to write. [default: segqa/scores.csv]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Table to write.", show_default="segqa/scores.csv")] = None,
     file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
     weights: WeightsOption = DEFAULT_EVALUATOR,
     calibration: CalibrationOption = None,
@@ -113,9 +109,7 @@ def score(
         from segqa.output.overlays import check_folder
 
         check_folder(error_maps, plan.cases)
-    console.note(plan.summary())
-    for remark in plan.cases.remarks():
-        console.warn(remark)
+    announce(plan)
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
         return
@@ -129,49 +123,8 @@ def score(
 
         n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
         console.note(f"{n_maps} error maps written to {error_maps}")
-    _record(table, plan, target, time.monotonic() - start)
-    _finish(table)
-
-
-def _record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
-    """Write `run.json` beside the table."""
-    import shlex
-    import sys
-    from dataclasses import asdict
-
-    from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, record_path, write_run_record
-
-    info = plan.evaluator.info
-    used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
-    record = RunRecord(
-        command=shlex.join(sys.argv[1:]),
-        options=asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "workers": plan.workers},
-        seed=None,
-        device=plan.evaluator.runner.name,
-        weights=used,
-        counts=count_rows(table),
-        seconds=seconds,
-    )
-    write_run_record(record_path(target), record)
-
-
-def _finish(table: pl.DataFrame) -> None:
-    """Say how many rows need a look; end with 4 when some could not be scored."""
-    from segqa.output.runrecord import count_rows
-    from segqa.quality.novelty import NOVEL
-
-    counts = count_rows(table)
-    if not counts.read:
-        fact = "there is neither a box nor foreground in any mask"
-        console.warn(f"no object was scored: {fact}; probabilities count from 0.5")
-    novel = table.filter(table["novelty"] > NOVEL).height
-    if novel:
-        console.warn(
-            f"{novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g}); "
-            "look at some of them before you trust their scores"
-        )
-    if counts.warned:
-        console.warn(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
+    write_record(table, plan, target, time.monotonic() - start)
+    counts = tell_doubts(table)
     if counts.failed:
         console.warn(f"{counts.failed} of {counts.read} rows could not be scored; see `reason`")
         raise typer.Exit(ExitCode.PARTIAL)

@@ -27,7 +27,7 @@ def train(
         str, typer.Option(help="Any timm backbone; tf_efficientnet_lite2 is the shipped weights'.")
     ] = "tf_efficientnet_lite0",
     heads: Annotated[str, typer.Option(help="What to predict: dice, or dice,hd95.")] = "dice",
-    size: Annotated[int | None, typer.Option(help="Side of the input, in pixels. [default: the recipe's]")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input, in pixels.", show_default="the recipe's")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Examples shown in all.")] = 100_000,
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="Pause after so many, in mid-schedule; --resume goes on.")

@@ -112,7 +112,7 @@ def import_file(
 def average(
     files: Annotated[list[Path], typer.Argument(help="Weights files of `segqa train` that went on from one start.")],
     out: Annotated[Path, typer.Option(help="Weights file to write: NAME.safetensors.")],
-    shares: Annotated[str | None, typer.Option(help="One number a file, as 0.7,0.3. [default: equal]")] = None,
+    shares: Annotated[str | None, typer.Option(help="One number a file, as 0.7,0.3.", show_default="equal")] = None,
 ) -> None:
     """Write the mean of trained networks, which often judges better than each; calibrate it afterwards.
 

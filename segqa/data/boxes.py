@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +183,12 @@ def case_key(name: str) -> str:
     return split_name(unicodedata.normalize("NFC", name))[0]
 
 
+def asked_labels(labels: Collection[int] | None, boxes: Collection[PromptBox]) -> set[int]:
+    """Return the labels that a call or the boxes of a case ask for."""
+    numbers = {label_number(box.label) for box in boxes if box.label is not None}
+    return {*(labels or ()), *(number for number in numbers if number is not None)}
+
+
 def label_number(label: str) -> int | None:
     """Return the number that a label is; `None` for a word."""
     text = label.strip()
@@ -227,6 +233,10 @@ def _parse_case(entries: Any, layout: str, name: str) -> tuple[PromptBox, ...]:
 def _parse_entry(entry: Any, layout: str, name: str) -> PromptBox:
     if not isinstance(entry, dict):
         return PromptBox(_parse_box(entry, layout, name))
+    others = sorted(set(entry) - {"box", "label"})
+    if others:
+        msg = f"{name}: unknown keys {list_some([repr(key) for key in others])}; a box has 'box' and perhaps 'label'"
+        raise InputError(msg)
     label = None if entry.get("label") is None else str(entry["label"])
     if label is not None and label_number(label) == 0:
         msg = f"{name}: label 0 is the background; labels are the values of the mask above 0"

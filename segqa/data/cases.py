@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from segqa.data.boxes import label_number, place_box
+from segqa.data.boxes import asked_labels, label_number, place_box
 from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
 from segqa.data.formats import FLAT_FORMATS, sniff
@@ -169,7 +169,8 @@ def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
     """
     chosen = reading or Reading()
     image = read_image(case.image, window=chosen.window, nan=chosen.nan)
-    masks = {model: read_mask(source) for model, source in case.masks.items()}
+    wanted = asked_labels(chosen.labels, case.boxes)
+    masks = {model: read_mask(source, labels=wanted) for model, source in case.masks.items()}
     sizes = {mask.pixels.shape for mask in masks.values()}
     upright, stored = image.pixels.shape[:2], image.pixels.shape[1::-1]
     if "exif-rotated" in image.warnings and sizes == {stored} != {upright}:
@@ -236,6 +237,7 @@ class _Finder:
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
+        self.in_folders = _sole_names(self.boxes)
         self.used: set[str] = set()
         self.problems: list[str] = []
         self.misplaced: list[str] = []
@@ -303,7 +305,7 @@ class _Finder:
         return np.asarray(volume.labels.any(axis=others))
 
     def _boxes_of(self, key: str) -> tuple[PromptBox, ...]:
-        for name in (key, self.pairs.aliases.get(key, key)):
+        for name in (key, self.pairs.aliases.get(key, key), self.in_folders.get(key, key)):
             if name in self.boxes:
                 self.used.add(name)
                 return self.boxes[name]
@@ -319,3 +321,11 @@ class _Finder:
                 if boxes:
                     found[int(index)] = boxes
         return found
+
+
+def _sole_names(boxes: Iterable[str]) -> dict[str, str]:
+    """Return the cases of boxes by their names alone, where a folder stands before them (as in COCO) and only one."""
+    names: dict[str, list[str]] = {}
+    for case in boxes:
+        names.setdefault(case.rpartition("/")[2], []).append(case)
+    return {name: cases[0] for name, cases in names.items() if len(cases) == 1}

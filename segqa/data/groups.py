@@ -37,7 +37,7 @@ def read_groups(path: Path, cases: Sequence[str]) -> list[str]:
         msg = f"{show_name(path)}: a JSON {type(groups).__name__} where an object of case: group was expected"
         raise InputError(msg)
     keys = [case if case in groups else group_of(case) for case in cases]
-    missing = [case for case, key in zip(cases, keys, strict=True) if key not in groups]
+    missing = list(dict.fromkeys(case for case, key in zip(cases, keys, strict=True) if key not in groups))
     if missing:
         msg = f"{show_name(path)}: {len(missing)} cases have no group: {list_some(missing, limit=3)}; add them"
         raise InputError(msg)

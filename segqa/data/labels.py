@@ -4,7 +4,7 @@
 values                                      reading
 ==========================================  ==========================================================
 true/false, 0 and 1                         label 1
-0 and 255 (0 and 65535)                     label 1
+0 and 255 (0 and 65535)                     label 1; 255 where that label is asked for
 integers 0..k, also stored as floats        label map, one label a value; 255 beside few labels is
                                             remarked (`label-255`)
 8 or 16 bits, soft edges (see `is_soft`)    label 1 above 127 or 32767, warning `non-binary`
@@ -52,6 +52,12 @@ def to_labels(values: NDArray[Any], *, source: object, warnings: list[str]) -> N
     return _from_integers(values, source=source, warnings=warnings)
 
 
+def lone_white(values: NDArray[Any]) -> int:
+    """Return 255 or 65535 where it is the only value besides 0; 0 otherwise."""
+    top = int(values.max(initial=0)) if values.dtype.kind in "iu" else 0
+    return top if top in _WHITE and not ((values != 0) & (values != top)).any() else 0
+
+
 def is_soft(values: NDArray[Any]) -> bool:
     """Tell a mask with soft edges (smoothed, resized, a probability, once a JPEG) from a map of many labels.
 
@@ -87,7 +93,7 @@ def _from_integers(values: NDArray[Any], *, source: object, warnings: list[str])
     if least < 0 or top > _MOST_LABELS:
         msg = f"{source}: values {least}..{top} where labels from 0 were expected; is it an image, not a mask?"
         raise InputError(msg)
-    if top in _WHITE and not ((values != 0) & (values != top)).any():
+    if lone_white(values):
         return np.asarray(values != 0, np.uint8)
     if is_soft(values):
         return _cut_soft(values, source=source, warnings=warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from segqa.data.decoding import Decoded, decode_flat
 from segqa.data.files import list_some, show_name, write_whole
 from segqa.data.formats import FLAT_FORMATS, Format, sniff
 from segqa.data.grids import Grid
-from segqa.data.labels import foreground_remark, is_soft, to_labels
+from segqa.data.labels import foreground_remark, is_soft, lone_white, to_labels
 from segqa.data.types import LabelMap, Picture, Source
 from segqa.data.volumes import cut_slice, read_volume, remember
 from segqa.errors import InputError
@@ -31,10 +32,12 @@ class LabelVolume:
 
     labels: NDArray[np.integer[Any]]
     grid: Grid
+    white: int = 0
+    """The value that label 1 was, where it was the only one and 255 or 65535."""
     warnings: list[str] = field(default_factory=list)
 
 
-def read_mask(source: Source) -> Picture:
+def read_mask(source: Source, *, labels: Collection[int] = ()) -> Picture:
     """Read a mask as a label map; `labels.py` holds the rule that turns values into labels.
 
     Palettes give their indices, not their colours, unless index 0 is white and 1 is black; a colour picture
@@ -42,6 +45,8 @@ def read_mask(source: Source) -> Picture:
 
     Args:
         source: A file, or a slice of a volume.
+        labels: Labels that are asked for. Where 255 (65535) is one of them, a mask of 0 and 255 keeps it; where
+            several others are, it becomes label 1 with a remark: it may be meant to be ignored.
 
     Returns:
         Labels, int32 of shape `(H, W)`; warnings among `missing-iend`, `exif-rotated`, `alpha-dropped`,
@@ -59,12 +64,17 @@ def read_mask(source: Source) -> Picture:
         warnings: list[str] = []
         values = _read_flat(source, kind, warnings)
         picture = Picture(to_labels(values, source=source, warnings=warnings), warnings)
+        white = lone_white(values)
     else:
         volume = read_label_volume(source.path, kind=kind)
-        labels = cut_slice(volume.labels, volume.grid, source)
+        pixels, white = cut_slice(volume.labels, volume.grid, source), volume.white
         spacing = volume.grid.plane_spacing(source.axis)
-        picture = Picture(labels, list(volume.warnings), spacing, volume.grid.affine)
+        picture = Picture(pixels, list(volume.warnings), spacing, volume.grid.affine)
     picture.pixels = picture.pixels.astype(np.int32)
+    if white in labels:
+        picture.pixels *= white
+    elif white and len(labels) > 1:
+        picture.warnings.append(f"label-{white}: the only label, taken as 1; if it means ignore, do not score it")
     remark = foreground_remark(picture.pixels)
     if remark is not None:
         picture.warnings.append(remark)
@@ -124,7 +134,7 @@ def _load_labels(path: Path, kind: Format) -> LabelVolume:
         values = _one_channel(values, path, warnings)
     labels = to_labels(values, source=show_name(path), warnings=warnings)
     labels.setflags(write=False)
-    return LabelVolume(labels, volume.grid, warnings)
+    return LabelVolume(labels, volume.grid, lone_white(values), warnings)
 
 
 def _read_flat(source: Source, kind: Format, warnings: list[str]) -> NDArray[Any]:

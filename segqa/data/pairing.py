@@ -128,8 +128,9 @@ def _has_image(key: str, known: Collection[str]) -> bool:
 
 def _files_of(path: Path, images: Collection[str], ignored: list[str]) -> Files:
     if path.is_file():
-        sole = next(iter(images)) if len(images) == 1 else case_key(path.name)
-        return {sole: path}
+        key = case_key(path.name)
+        sole = next(iter(images)) if len(images) == 1 else key
+        return {key if key == _base(sole) else sole: path}
     files, others = list_pictures(path)
     ignored += others
     return files

@@ -5,6 +5,10 @@ images and volumes with replacement. All models are drawn together, which makes 
 `MAX_GROUPS` of them, they are first dealt at random into so many groups, and groups are drawn: the same interval for a
 fraction of the work.
 
+Draws from few groups vary too little, and the shares of them that lie beyond a value say too little of chance: of 4
+images, every difference with the same sign in all would be called real. So the draws give the standard error only,
+corrected for the number of groups, and Student's t the width.
+
 What comes from one image or volume alone would be equal in every draw: it has no interval, and nothing is called real.
 """
 
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from scipy.special import stdtrit
 
 from segqa.data.groups import group_of
 from segqa.decisions.agreement import without_lost
@@ -43,8 +48,8 @@ class Benchmark:
     Attributes:
         models: One row per model, best first: `place`, `model`, `n` scored objects, `n_unscored`,
             `mean_predicted_dice` with its interval `mean_lower`, `mean_upper`, and `place_stability`: the share of
-            draws in which the model kept its place, and no other had an equal mean. The last three are null where
-            the scored objects come from fewer than two images or volumes.
+            draws, widened as the intervals are, in which the model kept its place, and no other had an equal mean. The
+            last three are null where the scored objects come from fewer than two images or volumes.
         differences: One row per pair of models: `better` and `other` on the `n` objects scored for both, the mean
             paired `difference` with `lower` and `upper`, and `real`: whether the interval leaves out 0. The last
             three are null where the `n` objects come from fewer than two images or volumes.
@@ -55,7 +60,7 @@ class Benchmark:
 
 
 def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0) -> Benchmark:
-    """Compare models by mean predicted Dice, with percentile bootstrap intervals over images and volumes.
+    """Compare models by mean predicted Dice, with intervals by a bootstrap over images and volumes.
 
     Args:
         scores: A table of scores.
@@ -89,7 +94,8 @@ def benchmark(scores: pl.DataFrame, *, level: float = 0.95, n_draws: int = 1000,
     # By mean; a model without scores has none and comes last, equals go by name.
     order = np.lexsort((np.arange(len(models)), -np.nan_to_num(means, nan=-1.0)))
     tail = (1 - level) / 2
-    table = _model_table(models, values, groups, means, draws, order, tail)
+    wide = means + (draws - means) * _student_factors(n_groups, n_draws, rng)[:, None]
+    table = _model_table(models, values, groups, means, draws, _stability(wide[:, order]), order, tail)
     pairs = [
         _difference(models, values, groups, weights, (int(first), int(second)), tail)
         for first, second in combinations(order, 2)
@@ -163,14 +169,14 @@ def _model_table(
     groups: NDArray[np.int64],
     means: Floats,
     draws: Floats,
+    stability: Floats,
     order: NDArray[np.int64],
     tail: float,
 ) -> pl.DataFrame:
-    stability = _stability(draws[:, order])
     scored = (~np.isnan(values)).sum(axis=0)
     rows = []
     for place, model in enumerate(order):
-        lower, upper = _interval(values[:, model], groups, draws[:, model], tail)
+        lower, upper = _interval(values[:, model], groups, means[model], draws[:, model], tail)
         rows.append(
             {
                 "place": place + 1,
@@ -178,8 +184,8 @@ def _model_table(
                 "n": int(scored[model]),
                 "n_unscored": values.shape[0] - int(scored[model]),
                 "mean_predicted_dice": _number(means[model]),
-                "mean_lower": lower,
-                "mean_upper": upper,
+                "mean_lower": None if lower is None else max(lower, 0.0),
+                "mean_upper": None if upper is None else min(upper, 1.0),
                 "place_stability": None if lower is None else float(stability[place]),
             }
         )
@@ -212,7 +218,7 @@ def _difference(
     mean, draws = _means(difference, groups, weights)
     if mean[0] < 0:  # on the objects that both have a score of, the order may differ from that of their own means
         pair, mean, draws = pair[::-1], -mean, -draws
-    lower, upper = _interval(difference[:, 0], groups, draws[:, 0], tail)
+    lower, upper = _interval(difference[:, 0], groups, mean[0], draws[:, 0], tail)
     return {
         "better": models[pair[0]],
         "other": models[pair[1]],
@@ -225,14 +231,23 @@ def _difference(
 
 
 def _interval(
-    column: Floats, groups: NDArray[np.int64], draws: Floats, tail: float
+    column: Floats, groups: NDArray[np.int64], mean: float, draws: Floats, tail: float
 ) -> tuple[float | None, float | None]:
     """Return the interval of a column's mean; none where its numbers come from fewer than two groups."""
     draws = draws[~np.isnan(draws)]
-    if not draws.size or np.unique(groups[~np.isnan(column)]).size < 2:
+    n_groups = np.unique(groups[~np.isnan(column)]).size
+    if not draws.size or n_groups < 2:
         return None, None
-    lower, upper = np.quantile(draws, [tail, 1 - tail])
-    return float(lower), float(upper)
+    error = draws.std() * np.sqrt(n_groups / (n_groups - 1))
+    half = float(stdtrit(n_groups - 1, 1 - tail) * error)
+    return float(mean) - half, float(mean) + half
+
+
+def _student_factors(n_groups: int, n_draws: int, rng: np.random.Generator) -> Floats:
+    """Return what makes Student's t of each draw's deviation: the correction for few groups, over a random spread."""
+    freedom = max(n_groups - 1, 1)
+    factors: Floats = np.sqrt(n_groups / rng.chisquare(freedom, n_draws))
+    return factors
 
 
 def _number(value: float) -> float | None:

@@ -124,7 +124,8 @@ def _check_masks(groups: Sequence[pl.DataFrame], known: Mapping[str, Case]) -> N
 
 
 def _compose(case: Case, group: pl.DataFrame, by_label: Mapping[tuple[Any, ...], pl.DataFrame]) -> LabelMap:
-    maps = {model: read_mask(case.masks[model]).pixels.astype(np.int32, copy=False) for model in set(group["model"])}
+    labels = {_number(row) for row in group.iter_rows(named=True) if row["label"] != UNKNOWN_LABEL}
+    maps = {model: read_mask(case.masks[model], labels=labels).pixels for model in set(group["model"])}
     composed = np.zeros_like(maps[group["model"][0]])
     for row in group.iter_rows(named=True):
         if row["label"] == UNKNOWN_LABEL:  # a box that the model missed: nothing to draw

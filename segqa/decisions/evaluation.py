@@ -23,6 +23,7 @@ import polars as pl
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
+from segqa.data.boxes import asked_labels
 from segqa.data.cases import Cases, check_same_size, find_cases, slice_ranges
 from segqa.data.grids import compare_affines
 from segqa.data.masks import read_mask
@@ -132,12 +133,13 @@ def evaluate_masks(
 
 
 def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting) -> Iterator[dict[str, object]]:
-    reference = read_mask(case.image)
+    wanted = asked_labels(labels, case.boxes)
+    reference = read_mask(case.image, labels=wanted)
     truth = reference.pixels.astype(np.int32, copy=False)
     for model, source in case.masks.items():
         if model == TRUTH:
             continue
-        picture = read_mask(source)
+        picture = read_mask(source, labels=wanted)
         pred = picture.pixels.astype(np.int32, copy=False)
         check_same_size(truth.shape, pred.shape, case.image, source)
         remark = compare_affines(reference.affine, picture.affine, slice_ranges(case.image, truth.shape))

@@ -7,6 +7,7 @@ dropped. Files appear whole or not at all.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from pathlib import Path
@@ -218,6 +219,10 @@ def _load(path: Path) -> pl.DataFrame:
 
 
 def _load_csv(path: Path) -> pl.DataFrame:
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            msg = f"{path.name}: text in UTF-16, as spreadsheets save it; save it as CSV in UTF-8, with commas"
+            raise InputError(msg)
     header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
     if len(header) == 1 and ";" in header[0]:
         msg = f"{path.name}: its columns are separated by semicolons; save it with commas, and numbers with points"

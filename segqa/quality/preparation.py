@@ -284,11 +284,12 @@ def prepare_shards(
     """
     unfinished = out / UNFINISHED
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings, origin)
+        unfinished.mkdir(exist_ok=True)  # only now: a call that is refused leaves a finished folder as it is
     except OSError as error:
         msg = f"{out}: cannot be written ({error.strerror or error}); choose another --out"
         raise InputError(msg) from error
-    _check_fingerprint(out, names, [segmenter.name for segmenter in segmenters], settings, origin)
     for start in range(0, len(names), cases_per_shard):
         path = out / f"shard-{start // cases_per_shard:05d}.safetensors"
         block = names[start : start + cases_per_shard]

@@ -52,7 +52,7 @@ class BoxFiller:
 @pytest.fixture
 def filler(monkeypatch):
     filler = BoxFiller()
-    monkeypatch.setattr(registry, "load_segmenter", lambda spec, *, device="cpu": filler)
+    monkeypatch.setattr(registry, "load_segmenter", lambda spec, **_: filler)
     return filler
 
 
@@ -300,6 +300,15 @@ def test_a_centre_point_is_judged_on_the_box_of_its_own_mask(data, filler, call,
     assert row["true_dice"] == pytest.approx(dice(disc, truth))
 
 
+def test_a_refused_call_leaves_a_finished_folder_as_it_is(data, run, tmp_path):
+    call = ("prepare", data, "--out", tmp_path / "out", "--segmenter", "none")
+    assert run(*call).exit_code == 0
+    before = sorted(path.name for path in (tmp_path / "out").iterdir())
+    refused = run(*call, "--corruptions", 1)
+    assert "other cases, segmenters or settings" in refused.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
+
+
 def test_points_without_a_segmenter_are_refused(data, run, tmp_path):
     result = run("prepare", data, "--out", tmp_path / "out", "--segmenter", "none", "--points")
     assert result.exit_code == 2
@@ -487,6 +496,8 @@ from segqa.segmenters.base import Segmentation
 
 class Slow:
     name = "slow"
+    takes_points = False
+
     def segment(self, image, prompts):
         time.sleep(0.05)
         masks = np.zeros((len(prompts), *image.shape[:2]), bool)
@@ -494,7 +505,7 @@ class Slow:
             mask[prompt.box.y0 : prompt.box.y1, prompt.box.x0 : prompt.box.x1] = True
         return Segmentation(masks, np.full(len(prompts), 0.5, np.float32))
 
-registry.load_segmenter = lambda spec, *, device="cpu": Slow()
+registry.load_segmenter = lambda spec, **_: Slow()
 prepare_shards.__kwdefaults__["cases_per_shard"] = 1
 app = typer.Typer()
 app.command()(prepare)

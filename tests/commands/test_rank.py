@@ -248,6 +248,18 @@ def test_a_lone_mask_of_an_image_in_a_sub_folder_is_copied(run, tmp_path, tiny_w
     assert [path.name for path in (tmp_path / "best" / "deep").iterdir()] == ["x.png"]
 
 
+def test_scores_that_rank_writes_have_their_own_record(run, tmp_path, tiny_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for case in "ab":
+        save(tmp_path / "images" / f"{case}.png", 200 * np.eye(24))
+        save(tmp_path / "masks" / f"{case}.png", np.eye(24))
+    assert run("score", "images", "masks", "--weights", tiny_weights).exit_code == 0
+    (tmp_path / "images" / "b.png").unlink()
+    (tmp_path / "masks" / "b.png").unlink()
+    assert run("rank", "images", "--masks", "masks", "--weights", tiny_weights).exit_code == 0
+    assert json.loads((tmp_path / "segqa" / "scores.run.json").read_text())["counts"]["read"] == 1
+
+
 def test_masks_of_a_model_that_was_not_named_are_not_looked_for_elsewhere(run, scores, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in "xy":  # folders of the models' names, in the working directory by chance

@@ -171,6 +171,12 @@ def test_a_missing_file_is_one_line(tmp_path):
         read_boxes(tmp_path / "none.json")
 
 
+def test_unknown_keys_of_a_box_are_refused_with_case_and_index(tmp_path):
+    (tmp_path / "boxes.json").write_text('{"a": [[1, 1, 5, 5], {"box": [1, 2, 3, 4], "class": 1}]}')
+    with pytest.raises(InputError, match=r"case 'a', box 1: unknown keys 'class'; a box has 'box' and perhaps 'label'"):
+        read_boxes(tmp_path / "boxes.json")
+
+
 def test_a_box_over_the_edge_is_clipped_with_a_remark():
     assert place_box(Box(0, 0, 20, 20), 30, 30) == (Box(0, 0, 20, 20), [])
     placed, remarks = place_box(Box(-1, 0, 20, 20), 30, 30)

@@ -468,3 +468,21 @@ def test_real_flat_data_sets_are_paired_and_clean(shared_data):
     assert len(found) == 4
     assert check_cases(found) == []
     assert [read_case(case).image.warnings for case in found] == [[]] * 4
+
+
+def test_a_single_image_of_nnu_net_has_the_name_of_its_mask(tmp_path):
+    for name in ("CASE_000_0000", "CASE_000"):
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    found = find_cases(tmp_path / "CASE_000_0000.png", tmp_path / "CASE_000.png")
+    assert [case.name for case in found] == ["CASE_000"]
+
+
+def test_boxes_of_names_in_a_folder_find_their_image_if_the_name_alone_tells_it(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / folder / f"{name}.png")
+    one = (PromptBox(Box(0, 0, 4, 4)),)
+    found = find_cases(tmp_path / "images", tmp_path / "masks", boxes={"x/a": one, "x/b": one, "y/b": ()})
+    assert [case.boxes for case in found] == [one, ()]
+    assert found.unused_boxes == ("x/b", "y/b")

@@ -317,6 +317,22 @@ def test_an_npz_without_a_known_key_lists_what_is_there(tmp_path):
         read_mask(Source(tmp_path / "a.npz"))
 
 
+@pytest.mark.parametrize("ending", ["png", "npy"])
+@pytest.mark.parametrize(
+    ("asked", "label", "n_remarks"), [((), 1, 0), ((1,), 1, 0), ((255,), 255, 0), ((3, 255), 255, 0), ((1, 2), 1, 1)]
+)
+def test_white_is_label_1_unless_255_is_asked_for(tmp_path, square, ending, asked, label, n_remarks):
+    white = square.astype(np.uint8) * 255
+    if ending == "png":
+        source = save(tmp_path / "a.png", white)
+    else:
+        np.save(tmp_path / "a.npy", np.stack([white, 0 * white], axis=2))
+        source = Source(tmp_path / "a.npy", 0)
+    picture = read_mask(source, labels=asked)
+    assert np.array_equal(picture.pixels, label * square)
+    assert [remark.partition(":")[0] for remark in picture.warnings] == ["label-255"] * n_remarks
+
+
 def test_a_sole_array_needs_no_key(tmp_path, square):
     np.savez_compressed(tmp_path / "a.npz", anything=square)
     assert np.array_equal(read_mask(Source(tmp_path / "a.npz")).pixels, square)

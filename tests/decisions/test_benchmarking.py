@@ -30,15 +30,27 @@ def test_means_are_those_of_the_scores_best_first():
     assert table["mean_predicted_dice"].to_list() == pytest.approx(sorted(means.values(), reverse=True))
 
 
-def test_the_interval_is_that_of_a_bootstrap_over_cases():
-    frame = scores(shifts=[("a", 0.0)])
-    table = benchmark(frame, n_draws=4000).models
+def test_the_interval_of_equally_many_objects_a_case_is_student_s_of_the_means_of_the_cases():
+    frame = scores(n_cases=12, shifts=[("a", 0.0)])
+    table = benchmark(frame, n_draws=20_000, level=0.9).models
     by_case = frame.group_by("case").agg(pl.col("predicted_dice").mean())["predicted_dice"].to_numpy()
-    expected = scipy.stats.bootstrap(
-        (by_case,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert table["mean_lower"][0] == pytest.approx(expected.low, abs=2e-3)
-    assert table["mean_upper"][0] == pytest.approx(expected.high, abs=2e-3)
+    low, high = scipy.stats.t.interval(0.9, 11, loc=by_case.mean(), scale=scipy.stats.sem(by_case))
+    assert table["mean_lower"][0] == pytest.approx(low, abs=2e-3)
+    assert table["mean_upper"][0] == pytest.approx(high, abs=2e-3)
+
+
+def test_the_interval_of_a_mean_stays_within_0_and_1():
+    rows = [(f"c{i}", "1", "1", "a", dice) for i, dice in enumerate((0.0, 1.0, 1.0))]
+    frame = pl.DataFrame(rows, schema=["case", "object", "label", "model", "predicted_dice"], orient="row")
+    assert benchmark(frame).models.select("mean_lower", "mean_upper").row(0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("n_cases", [2, 4, 8])
+def test_equal_models_on_few_cases_are_seldom_called_different(n_cases):
+    shifts = (("a", 0.0), ("b", 0.0))
+    tables = [benchmark(scores(n_cases, 1, shifts, seed), n_draws=200, seed=seed) for seed in range(200)]
+    assert np.mean([table.differences["real"][0] for table in tables]) < 0.1
+    assert np.mean([(table.models["place_stability"] > 0.99).any() for table in tables]) < 0.1
 
 
 def test_objects_of_one_case_do_not_count_as_independent():

@@ -264,3 +264,10 @@ def test_many_rows_are_read_in_seconds(tmp_path, scores, suffix):
     tables.write_table(many, path)
     assert tables.read_scores(path).height == 100_000
     assert time.process_time() - start < 10  # of about one; a step that looks at all pairs of rows takes minutes
+
+
+def test_a_csv_in_utf_16_is_named(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("case,object,label,model,predicted_dice\na,1,1,m,0.5\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"scores\.csv: text in UTF-16, .* save it as CSV in UTF-8"):
+        tables.read_scores(path)

@@ -193,7 +193,7 @@ def test_the_spread_is_that_of_models_which_are_about_as_good():
     spread = np.linspace(0.3, 0.02, 20)
     mapping = fit_mapping(column(X), X, spread=spread, n_test=np.full(20, 50.0), metric="dice", kind="linear")
 
-    bad, good = (mapping.estimate(X[[row]], n_images=10) for row in (2, 17))
+    bad, good = (mapping.estimate(X[[row]], n_groups=10) for row in (2, 17))
 
     assert bad.value - bad.lower > 3 * (good.value - good.lower)
 
@@ -266,8 +266,8 @@ def test_one_measurement_beyond_its_range_is_enough_to_leave_it():
     inputs = np.stack([X, X], axis=1)
     mapping = fit_mapping(inputs, X, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind="linear")
 
-    assert mapping.estimate(np.array([0.6, 0.99]), n_images=10).extrapolates
-    assert not mapping.estimate(np.array([0.6, 0.6]), n_images=10).extrapolates
+    assert mapping.estimate(np.array([0.6, 0.99]), n_groups=10).extrapolates
+    assert not mapping.estimate(np.array([0.6, 0.6]), n_groups=10).extrapolates
 
 
 def test_a_distance_far_beyond_the_range_stays_finite():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +52,7 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
         fact = f"an entry without a valid {error}"
         msg = f"{name}: {fact}; images need id, file_name, height, width; annotations id, image_id, category_id"
         raise InputError(msg) from error
+    pictures = _without_folders(pictures, images)
     absent = {key: one.file_name for key, one in pictures.items() if not (images / one.file_name).is_file()}
     if absent and not finding.allow_missing:
         some = list_some(list(absent.values()), limit=3)
@@ -69,6 +71,17 @@ class _Picture:
     file_name: str
     height: int
     width: int
+
+
+def _without_folders(pictures: Mapping[Any, _Picture], images: Path) -> dict[Any, _Picture]:
+    """Return the pictures, those that lie in the folder itself under their names alone, whatever folder they had."""
+    counts = Counter(Path(one.file_name).name for one in pictures.values())
+    found = {}
+    for key, one in pictures.items():
+        alone = Path(one.file_name).name
+        is_here = counts[alone] == 1 and not (images / one.file_name).is_file() and (images / alone).is_file()
+        found[key] = replace(one, file_name=alone) if is_here else one
+    return found
 
 
 @dataclass(frozen=True, slots=True)

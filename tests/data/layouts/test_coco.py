@@ -65,6 +65,19 @@ def test_annotations_become_whole_objects_of_their_category(paths):
     assert not dataset.cases[1].read_truth().labels.any()
 
 
+def test_a_folder_in_file_name_may_be_missing_on_disk_where_the_name_alone_tells_the_picture(paths):
+    def move(content):
+        for entry in content["images"]:
+            entry["file_name"] = "train/" + entry["file_name"]
+
+    change(paths[1], move)
+    assert [case.name for case in read(paths).cases] == ["a", "b"]
+
+    change(paths[1], lambda content: content["images"][1].update(file_name="test/a.png"))
+    with pytest.raises(InputError, match=r"2 images are not in .*: train/a\.png, test/a\.png"):
+        read(paths)
+
+
 def test_crowds_and_mere_boxes_are_left_out_with_the_reason(paths):
     assert [(gone.case, gone.object, gone.reason) for gone in read(paths).left_out] == [
         ("a", "33", "a crowd, not one object"),

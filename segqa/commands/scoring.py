@@ -1,0 +1,64 @@
+"""What the commands that score tell and keep beside their rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segqa import console
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+    from segqa.output.runrecord import Counts
+    from segqa.scores import ScorePlan
+
+
+def announce(plan: ScorePlan) -> None:
+    """Say what will be scored with what, and warn of what is odd about the files."""
+    console.note(plan.summary())
+    for remark in plan.cases.remarks():
+        console.warn(remark)
+
+
+def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
+    """Write beside a table of scores how it was made."""
+    import shlex
+    import sys
+    from dataclasses import asdict
+
+    from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, record_path, write_run_record
+
+    info = plan.evaluator.info
+    used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
+    record = RunRecord(
+        command=shlex.join(sys.argv[1:]),
+        options=asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "workers": plan.workers},
+        seed=None,
+        device=plan.evaluator.runner.name,
+        weights=used,
+        counts=count_rows(table),
+        seconds=seconds,
+    )
+    write_run_record(record_path(target), record)
+
+
+def tell_doubts(table: pl.DataFrame) -> Counts:
+    """Warn of rows that need a look, and return how many rows there are of each kind."""
+    from segqa.output.runrecord import count_rows
+    from segqa.quality.novelty import NOVEL
+
+    counts = count_rows(table)
+    if not counts.read:
+        fact = "there is neither a box nor foreground in any mask"
+        console.warn(f"no object was scored: {fact}; probabilities count from 0.5")
+    novel = table.filter(table["novelty"] > NOVEL).height
+    if novel:
+        console.warn(
+            f"{novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g}); "
+            "look at some of them before you trust their scores"
+        )
+    if counts.warned:
+        console.warn(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
+    return counts
