@@ -9,15 +9,13 @@ wall seconds, CPU seconds (of all threads) and peak memory. On a busy machine on
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from benchmarks.processes import measure
 from segqa.output.tables import write_table
 from segqa.schema import SCORE_SCHEMA, TRUTH_SCHEMA
 
@@ -67,24 +65,6 @@ def write_tables(folder: Path, n_rows: int, *, seed: int = 0) -> None:
         write_table(frame.with_columns(absent).select(*schema), folder / f"{name}.csv")
 
 
-def measure(folder: Path, arguments: list[str]) -> tuple[float, float, float]:
-    """Return wall seconds, CPU seconds and peak megabytes of one command run in the folder."""
-    start = time.monotonic()
-    with (folder / "stdout").open("wb") as output:
-        child = os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), sys.executable, "-m", "segqa", "-q", *arguments],
-            os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))},
-            file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1)],
-        )
-        _, status, usage = os.wait4(child, 0)
-    if status:
-        msg = f"segqa {' '.join(arguments)} failed"
-        raise RuntimeError(msg)
-    per_megabyte = 2**20 if sys.platform == "darwin" else 2**10
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_megabyte
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -95,7 +75,7 @@ def main() -> None:
         write_tables(folder, options.rows)
         print(f"| {options.rows:,} rows | wall s | CPU s | peak MB |\n|---|---|---|---|")
         for name in options.only:
-            wall, cpu, megabytes = measure(folder, COMMANDS[name])
+            wall, cpu, megabytes = measure(COMMANDS[name], folder)
             print(f"| {name} | {wall:.1f} | {cpu:.1f} | {megabytes:.0f} |", flush=True)
 
 

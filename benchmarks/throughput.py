@@ -10,16 +10,14 @@ not know.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
 
+from benchmarks.processes import measure
 from segqa.data.masks import write_mask
 from segqa.phantoms import make_phantom
 
@@ -41,24 +39,6 @@ def write_cases(folder: Path, n_cases: int, side: int) -> None:
             shutil.copy(folder / f"masks/{index % N_PICTURES:05d}.png", mask)
 
 
-def measure(folder: Path, options: list[str]) -> tuple[float, float, float]:
-    """Return wall seconds, CPU seconds and peak megabytes of one `segqa score`."""
-    call = [sys.executable, "-m", "segqa", "-q", "score", "images", "masks", "--format", "json", *options]
-    start = time.monotonic()
-    with (folder / "stdout").open("wb") as output:
-        child = os.posix_spawn(
-            sys.executable,
-            call,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, output.fileno(), 1)],
-        )
-        _, status, usage = os.wait4(child, 0)
-    if status:
-        message = f"segqa score ended with status {status}"
-        raise SystemExit(message)
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,9 +50,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_cases(folder, n_cases, arguments.side)
-            os.chdir(folder)
-            wall, cpu, peak = measure(folder, arguments.options)
-            os.chdir("/")
+            call = ["score", "images", "masks", "--format", "json", *arguments.options]
+            wall, cpu, peak = measure(call, folder)
         print(
             f"{n_cases} images of {arguments.side} x {arguments.side}: {n_cases / wall:.1f} objects a second, "
             f"{1000 * cpu / n_cases:.1f} ms CPU an object, peak {peak:.0f} MB"

@@ -85,6 +85,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write weights without their ONNX graph, which takes seconds to export."""
+    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})
+
+
+@pytest.fixture
 def prepare_phantoms(tmp_path: Path) -> Callable[[list[str]], Path]:
     """Make a folder as `segqa prepare` leaves it: a phantom for each data set named."""
     import numpy as np

@@ -6,12 +6,6 @@ import pytest
 from segqa import console
 
 
-@pytest.fixture(autouse=True)
-def _loud():
-    yield
-    console.set_quiet(False)
-
-
 def test_results_go_to_stdout_and_all_else_to_stderr(capsys):
     console.result("42")
     console.result("43\n")

@@ -92,4 +92,8 @@ def test_the_key_changes_with_options_weights_and_inputs(tmp_path):
     assert len({key(), key(options={"margin": 0.2}), key(weights="v"), key(inputs=[file])}) == 4
     before = key()
     os.utime(file, ns=(1, 1))
-    assert key() != before
+    earlier = key()
+    assert earlier != before
+    file.write_bytes(b"11")
+    os.utime(file, ns=(1, 1))
+    assert key() != earlier

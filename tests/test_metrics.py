@@ -96,6 +96,13 @@ def test_the_table_of_distances_is_exact_up_to_its_largest_size(ndim):
     assert found.tolist() == expected.tolist()
 
 
+def test_distances_in_a_picture_too_long_for_the_table_are_exact():
+    """In single precision the sum of squares would be off by one, and the distance by 1e-4."""
+    pred, truth = np.zeros((2, 1, 6 * metrics.MOST_EXACT), bool)
+    pred[0, 0] = truth[0, -1] = True
+    assert metrics.hd(pred, truth) == 6 * metrics.MOST_EXACT - 1
+
+
 def test_distances_of_a_batch_equal_one_by_one():
     rng = np.random.default_rng(4)
     preds, truths = (np.stack([blob(rng, (16, 12)) for _ in range(9)]) for _ in range(2))
@@ -238,6 +245,13 @@ def test_a_full_frame_does_not_correlate_with_a_part():
 def test_pixel_correlation_of_opposite_masks_is_minus_one():
     mask = np.eye(4, dtype=bool)
     assert metrics.pixel_correlation(mask, ~mask) == pytest.approx(-1.0)
+
+
+def test_pixel_correlation_of_a_large_picture_leaves_no_integer_behind():
+    pred, truth = np.zeros((2, 1500, 1500), bool)
+    pred[:, :700], truth[:, 300:1000] = True, True
+    expected = np.corrcoef(pred.ravel(), truth.ravel())[0, 1]
+    assert metrics.pixel_correlation(pred, truth) == pytest.approx(expected)
 
 
 def test_spacing_is_row_then_column():

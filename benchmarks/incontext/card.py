@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.card import data_table, markdown
-from benchmarks.incontext.tasks import HELD_OUT, Task, find_sets, read_tasks
+from benchmarks.incontext.tasks import HELD_OUT, Task, find_sets, read_colour, read_tasks
 from segqa.metrics import dice
-from segqa.spe.cohorts import shrink_image
 from segqa.spe.engines import Engine, create_engine
 from segqa.weights import hash_file, read_metadata
 
@@ -78,7 +76,7 @@ def measure(engines: list[Engine], names: list[str], data: Path) -> pl.DataFrame
     rows = []
     for name in names:
         tasks = read_tasks(data, [name])
-        colours = np.stack([_read_colour(path) for path in sorted((data / name / "images").iterdir())])
+        colours = np.stack([read_colour(path) for path in sorted((data / name / "images").iterdir())])
         for task in tasks:
             if task.label != "all" or len(tasks) == 1:
                 found = np.mean([_dice_of_draw(engines, task, colours, rng) for rng in _generators()], axis=0)
@@ -99,10 +97,6 @@ def _dice_of_draw(
     rows = task.choose(N_SUPPORT, rng, replace=False)
     images, masks = colours[task.images[rows]], task.pairs.masks[rows] > 0
     return [dice(e.segment(images[:1], images[1:], masks[1:])[0] > e.threshold, masks[0]) for e in engines]
-
-
-def _read_colour(path: Path) -> NDArray[np.uint8]:
-    return shrink_image(np.asarray(Image.open(path).convert("RGB")))
 
 
 def read_curve(log: Path) -> pl.DataFrame:

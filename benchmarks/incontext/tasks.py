@@ -62,6 +62,12 @@ def read_tasks(data: Path, names: Iterable[str], cache: Path | None = None) -> l
     return [task for name in names for task in _cut_tasks(data / name, *_read_canvas(data / name, cache))]
 
 
+def read_colour(path: Path) -> Bytes:
+    """Return an image on the canvas, `(SIDE, SIDE, 3)`."""
+    with Image.open(path) as picture:
+        return shrink_image(np.asarray(picture.convert("RGB")))
+
+
 def find_sets(data: Path, split: str) -> list[str]:
     """Return the names of all data sets of a split: `train` (the held-out ones too) or `test`."""
     described = {path.parent.name: json.loads(path.read_text()) for path in sorted(data.glob("*/dataset.json"))}
@@ -86,8 +92,7 @@ def _read_canvas(folder: Path, cache: Path | None) -> tuple[Bytes, Bytes]:
     labels = [] if facts["mask_kind"] == "instance" else [int(label) for label in facts["labels"]]
     images, masks = [], []
     for path in sorted((folder / "images").iterdir()):
-        colour = shrink_image(np.asarray(Image.open(path).convert("RGB")))
-        images.append(np.rint(colour @ GREY).astype(np.uint8))
+        images.append(np.rint(read_colour(path) @ GREY).astype(np.uint8))
         pixels = np.asarray(Image.open(folder / "masks" / f"{path.stem}.png"))
         masks.append(np.stack([shrink_mask(each) for each in (*(pixels == label for label in labels), pixels > 0)]))
     found = np.stack(images), np.stack(masks).astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from segqa.quality.library import group_share
 
 DATASETS = ("jsrt-chest-xray", "hc18-fetal-head", "ph2", "wbc-jiangxi", "acdc-cardiac-mri")
 """X-ray, ultrasound, dermoscopy, microscopy, MRI; the first with the split of the SPE authors."""
@@ -80,5 +81,4 @@ def _group_of(folder: Path, stem: str) -> str:
 
 
 def _part_of(group: str) -> str:
-    position = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") / 2**32
-    return PARTS[sum(position >= share for share in SHARES)]
+    return PARTS[sum(group_share(group) >= share for share in SHARES)]

@@ -93,15 +93,6 @@ def test_a_bad_call_exits_two_and_writes_nothing(run, scores, arguments):
     assert list(scores.parent.iterdir()) == [scores]
 
 
-def test_the_table_that_is_read_is_not_replaced(run, scores):
-    before = scores.read_bytes()
-    for command in ("flag", "rank", "benchmark", "report"):
-        result = run(command, scores, "--output", scores)
-        assert result.exit_code == 2
-        assert "is read by this command and would be replaced; write to another file" in result.stderr
-    assert scores.read_bytes() == before
-
-
 def test_a_missing_table_is_one_line(run, tmp_path):
     result = run("flag", tmp_path / "none.csv")
     assert result.exit_code == 2

@@ -68,10 +68,11 @@ def test_the_chosen_masks_are_copied(run, scores, tmp_path):
         assert np.flatnonzero(found.any(axis=1)).tolist() == [row]
 
 
-def test_objects_of_one_label_come_each_from_their_own_model(run, tmp_path):
+@pytest.mark.parametrize("step", [1, -1])
+def test_objects_of_one_label_come_each_from_their_own_model_in_any_order_of_rows(run, tmp_path, step):
     scores = tmp_path / "scores.csv"
     table = ["a,1,1,x,0.9,0,0,4,8", "a,2,1,x,0.1,4,0,8,8", "a,1,1,y,0.5,0,0,4,8", "a,2,1,y,0.6,4,0,8,8"]
-    scores.write_text(HEADER + "\n".join(table) + "\n")
+    scores.write_text(HEADER + "\n".join(table[::step]) + "\n")
     for row, model in ((1, "x"), (5, "y")):
         pixels = np.zeros((8, 8))
         pixels[row, [1, 6]] = 1
@@ -79,6 +80,14 @@ def test_objects_of_one_label_come_each_from_their_own_model(run, tmp_path):
     best = tmp_path / "best"
     assert run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", best).exit_code == 0
     assert np.argwhere(np.asarray(Image.open(best / "a.png"))).tolist() == [[1, 1], [5, 6]]
+
+
+def test_where_chosen_objects_of_two_models_overlap_the_later_one_is_on_top(run, scores, tmp_path):
+    scores.write_text(HEADER + "a,1,1,x,0.9,0,0,8,8\na,1,2,x,0.1,0,0,8,8\na,1,1,y,0.1,0,0,8,8\na,1,2,y,0.9,0,0,8,8\n")
+    save(tmp_path / "masks" / "x" / "a.png", [[1, 1, 1, 2]])
+    save(tmp_path / "masks" / "y" / "a.png", [[1, 0, 2, 2]])
+    assert run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best").exit_code == 0
+    assert np.asarray(Image.open(tmp_path / "best" / "a.png")).tolist() == [[1, 1, 2, 2]]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("timm")
 
+SMALL = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+
 
 @pytest.mark.slow
 def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     out = tmp_path / "mine.safetensors"
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
-    result = run("train", prepared, "--out", out, "--examples", 16, *options)
+    result = run("train", prepared, "--out", out, "--examples", 16, *SMALL)
     assert result.exit_code == 0
     assert result.stdout == f"{out}, its graph (mine.onnx) and card (mine.md) written\n"
     assert "16/16 examples, loss " in result.stderr
@@ -27,11 +28,9 @@ def test_training_ends_with_weights_that_score(run, prepared, tmp_path):
     assert run("score", *paths, "--weights", out, "--device", "cpu").exit_code == 0
 
 
-def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, without_graphs):
     out = tmp_path / "mine.safetensors"
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
-    call = ("train", prepared, "--out", out, "--examples", 8, *options)
+    call = ("train", prepared, "--out", out, "--examples", 8, *SMALL)
     run(*call)
     written = out.stat().st_mtime_ns
     result = run(*call, "--resume")
@@ -46,12 +45,11 @@ def test_a_finished_training_is_not_resumed(run, prepared, tmp_path, monkeypatch
     [("auto", True, "True"), ("auto", False, "False"), ("bf16", False, "True"), ("fp32", True, "False")],
 )
 def test_bfloat16_is_chosen_where_the_device_computes_in_it(
-    run, prepared, tmp_path, monkeypatch, precision, native, said
+    run, prepared, tmp_path, monkeypatch, without_graphs, precision, native, said
 ):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
     out = tmp_path / "mine.safetensors"
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
-    result = run("train", prepared, "--out", out, "--examples", 8, *options, "--precision", precision)
+    result = run("train", prepared, "--out", out, "--examples", 8, *SMALL, "--precision", precision)
     assert result.exit_code == 0
     assert f"- bfloat16: {said}\n" in out.with_suffix(".md").read_text()
 
@@ -75,8 +73,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_example(run,
     monkeypatch.setattr("segqa.quality.training.Trainer.run", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file.txt").write_text("mine")
     (tmp_path / "folder.safetensors").mkdir()
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
-    result = run("train", prepared, "--out", tmp_path / name, "--examples", 8, *options)
+    result = run("train", prepared, "--out", tmp_path / name, "--examples", 8, *SMALL)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{name}: cannot be written (" in result.stderr
 
@@ -90,9 +87,8 @@ def test_nothing_to_validate_with_is_said_and_patience_refused(
     monkeypatch.setattr("segqa.quality.training.Trainer.run", lambda *_, **__: iter(()))
     monkeypatch.setattr("segqa.quality.training.Trainer.save_weights", lambda *_: None)
     monkeypatch.setattr("segqa.commands.train.hand_over_weights", lambda out: None)
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu")
     result = run(
-        "train", folder, "--out", tmp_path / "mine.safetensors", "--examples", 8, "--patience", patience, *options
+        "train", folder, "--out", tmp_path / "mine.safetensors", "--examples", 8, "--patience", patience, *SMALL
     )
     assert result.exit_code == (2 if patience and not held else 0)
     assert ("no group of the records is held out to validate with" in result.stderr) == (not held)

@@ -58,6 +58,10 @@ def test_own_form_reads_xyxy_and_xywh_with_labels(tmp_path):
     }
 
 
+def test_the_far_corner_of_corner_and_size_is_rounded_and_not_the_size():
+    assert Box.from_xywh(1.4, 2.4, 2.4, 1.4) == Box(1, 2, 4, 4)
+
+
 def test_a_plain_mapping_is_xyxy(tmp_path):
     assert read_boxes(write(tmp_path, {"a": [[1.4, 2.6, 11, 22]]})) == {"a": (PromptBox(Box(1, 3, 11, 22)),)}
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segqa.data.boxes import Box
 from segqa.data.cases import check_cases, check_same_size, find_cases, read_case
-from segqa.data.grids import orientation
+from segqa.data.grids import compare_affines, orientation
 from segqa.data.types import PromptBox, Source
 from segqa.errors import InputError
 
@@ -310,6 +310,9 @@ def test_exif_is_ignored_when_only_the_stored_size_fits(images, masks):
     mask(masks / "a.png", size=(6, 8))
     assert check_cases(found) == []
     assert read_case(found[0]).image.warnings == ["exif-rotated"]
+    picture(images / "a.jpg", size=(7, 7), exif=exif)
+    mask(masks / "a.png", size=(7, 7))
+    assert read_case(found[0]).image.warnings == ["exif-rotated"]  # of a square both fit
 
 
 def test_a_read_case_has_its_boxes_inside_the_image(images, masks):
@@ -361,6 +364,12 @@ def test_a_slice_with_a_box_of_its_own_is_a_case(images, masks, volume):
     assert found.unused_boxes == ("v:12",)
 
 
+def test_a_slice_without_boxes_of_its_own_has_those_of_its_volume(images, masks, volume):
+    whole = (PromptBox(Box(0, 0, 3, 3)),)
+    found = find_cases(images, masks, boxes={"v:3": (), "v:5": (), "v": whole})
+    assert [(case.name, case.boxes) for case in found] == [("v:03", whole), ("v:07", whole)]
+
+
 def test_volumes_of_other_shape_and_flat_masks_are_refused_together(images, masks, volume):
     nifti(images / "w.nii", np.ones((3, 3, 3), np.uint8))
     nifti(masks / "w.nii", np.ones((3, 3, 4), np.uint8))
@@ -374,8 +383,16 @@ def test_affines_that_differ_are_remarked_on_the_mask(images, masks, volume):
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.5, 1]))
     (remark,) = read_case(find_cases(images, masks)[0]).masks["masks"].warnings
     assert remark.startswith("affine-mismatch: voxels of image and mask are up to 1.5 mm apart")
+    nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.002, 1]))
+    assert len(read_case(find_cases(images, masks)[0]).masks["masks"].warnings) == 1
     nifti(masks / "v.nii.gz", volume[1], np.diag([1, 1, 1.0005, 1]))
     assert read_case(find_cases(images, masks)[0]).masks["masks"].warnings == []
+
+
+def test_affines_are_apart_by_the_distance_at_their_worst_corner():
+    mask = np.diag([2.0, 1, 1, 1])
+    mask[0, 3] = -10  # 10 mm away at the first voxel, 7 at the last
+    assert "up to 10 mm apart" in compare_affines(np.eye(4), mask, [(0, 3)] * 3)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ def test_asking_whether_a_file_can_be_written_leaves_nothing_but_its_folder(tmp_
     assert [path.name for path in tmp_path.rglob("*")] == ["new"]
 
 
+def test_a_name_as_long_as_there_may_be_is_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".csv")
+    write_whole(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
+
+
 def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "real.csv").write_text("old")

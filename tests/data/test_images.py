@@ -106,12 +106,15 @@ def test_nan_is_an_error_that_counts_or_becomes_zero(tmp_path, bad):
     assert picture.pixels[1, 2, 0] == 0
 
 
-def test_sixteen_bit_grey_with_alpha_is_read_without_alpha(tmp_path):
+@pytest.mark.parametrize(("alpha", "warnings"), [(65535, []), (9, ["alpha-dropped"])])
+def test_sixteen_bit_grey_with_alpha_is_read_without_alpha(tmp_path, alpha, warnings):
     values = np.stack([np.arange(12).reshape(3, 4) * 1000, np.full((3, 4), 65535)], axis=2).astype(np.uint16)
+    values[0, 0, 1] = alpha
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=["unassalpha"])
     picture = read_image(Source(tmp_path / "a.tif"))
     assert picture.pixels.shape == (3, 4, 3)
     assert picture.pixels[2, 3, 0] == 255
+    assert picture.warnings == warnings
 
 
 def test_constant_images_and_tiny_images_are_read(tmp_path):

@@ -170,6 +170,18 @@ def test_an_image_in_the_place_of_a_mask_is_refused(tmp_path, dtype):
         read_mask(dark)
 
 
+@pytest.mark.parametrize(("n_grey", "is_image"), [(11, True), (9, False)])
+def test_a_soft_mask_is_an_image_when_half_of_it_is_grey(tmp_path, n_grey, is_image):
+    pixels = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (50, 20))
+    pixels[:, :n_grey] = np.random.default_rng(1).integers(20, 235, (50, n_grey))
+    source = save(tmp_path / "a.png", pixels)
+    if is_image:
+        with pytest.raises(InputError, match=r"a\.png: 55 % of the pixels are grey"):
+            read_mask(source)
+    else:
+        assert np.array_equal(read_mask(source).pixels, pixels > 127)
+
+
 def test_a_large_object_with_the_noise_of_a_jpeg_is_a_mask(tmp_path):
     rng = np.random.default_rng(0)
     pixels = np.where(np.arange(50) < 35, rng.integers(246, 255, (40, 50)), rng.integers(0, 6, (40, 50)))
@@ -189,8 +201,9 @@ def test_many_thin_or_touching_labels_are_no_image(tmp_path):
 
 
 def test_255_beside_few_labels_is_remarked(tmp_path):
-    remark = "label-255: beside labels up to 2; if it means ignore, leave it out with --labels"
-    assert read_mask(save(tmp_path / "a.png", label_map(1, 2, 255).astype(np.uint8))).warnings == [remark]
+    for most in (2, 31):
+        remark = f"label-255: beside labels up to {most}; if it means ignore, leave it out with --labels"
+        assert read_mask(save(tmp_path / "a.png", label_map(1, most, 255).astype(np.uint8))).warnings == [remark]
     assert read_mask(save(tmp_path / "a.png", label_map(1, 32, 255).astype(np.uint8))).warnings == []
 
 
@@ -284,12 +297,12 @@ def test_sixteen_bit_colour_is_refused(tmp_path):
         read_mask(Source(tmp_path / "a.tif"))
 
 
-def test_a_mask_that_fills_the_frame_is_remarked(tmp_path):
-    assert (
-        read_mask(save(tmp_path / "a.png", np.full((9, 9), 255, np.uint8)))
-        .warnings[0]
-        .startswith("mostly-foreground: 100.0 %")
-    )
+@pytest.mark.parametrize(("n_rows", "shares"), [(100, ["100.0"]), (96, ["96.0"]), (95, [])])
+def test_a_mask_that_all_but_fills_the_frame_is_remarked(tmp_path, n_rows, shares):
+    mask = np.zeros((100, 20), bool)
+    mask[:n_rows] = True
+    expected = [f"mostly-foreground: {share} % of the frame; is the mask inverted?" for share in shares]
+    assert read_mask(save(tmp_path / "a.png", mask)).warnings == expected
 
 
 def test_pickles_are_refused(tmp_path):

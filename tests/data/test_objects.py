@@ -110,10 +110,26 @@ def test_boxes_among_labels_are_assigned_by_overlap_and_leftovers_kept():
     ]
 
 
+def test_a_left_over_box_is_numbered_behind_a_label_that_is_called_unknown():
+    boxes = (at(0, 0), at(40, 40), at(20, 40))
+    found = find_objects(blocks(l1=(0, 0), l2=(40, 40)), boxes=boxes, label_names={1: "unknown"})
+    assert [(one.object, one.label) for one in found] == [("1", "unknown"), ("1", "2"), ("2", "unknown")]
+
+
 def test_a_missed_label_and_a_left_over_box_belong_together():
     boxes = (at(0, 0), at(40, 40))
     found = list(find_objects(blocks(l1=(0, 0)), boxes=boxes, labels=[2, 1]))
     assert summary(found) == [("1", "2", 0, boxes[1].box), ("1", "1", 100, boxes[0].box)]
+
+
+def test_a_missed_label_is_given_none_of_two_left_over_boxes():
+    boxes = (at(0, 0), at(40, 40), at(20, 40))
+    assert summary(find_objects(blocks(l1=(0, 0)), boxes=boxes, labels=[2, 1])) == [
+        ("1", "2", 0, None),
+        ("1", "1", 100, boxes[0].box),
+        ("1", "unknown", 0, boxes[1].box),
+        ("2", "unknown", 0, boxes[2].box),
+    ]
 
 
 def test_an_empty_mask_is_one_empty_object():
@@ -184,10 +200,21 @@ def test_a_mask_outside_of_its_box_is_remarked():
     assert object_remarks(ObjectMask("1", "1", mask, None)) == []
 
 
+def test_a_mask_around_its_box_is_outside_of_it():
+    mask = blocks(l1=(0, 0), l1_b=(50, 50)) > 0
+    assert object_remarks(ObjectMask("1", "1", mask, Box(20, 20, 40, 40))) == ["mask-outside-box"]
+
+
 def test_a_box_in_xywh_is_suspected():
     mask = np.zeros((100, 100), bool)
     mask[40:90, 40:90] = True
     assert object_remarks(ObjectMask("1", "1", mask, Box(40, 40, 50, 50))) == ["is-this-xywh"]
+
+
+def test_a_box_that_overlaps_its_mask_is_not_suspected_though_xywh_would_overlap_more():
+    mask = np.zeros((100, 100), bool)
+    mask[40:90, 40:90] = True
+    assert object_remarks(ObjectMask("1", "1", mask, Box(40, 40, 70, 70))) == []
 
 
 def test_a_small_mask_in_a_large_box_is_no_suspicion():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import struct
 import threading
+from collections import OrderedDict
 
 import nibabel as nib
 import numpy as np
@@ -174,6 +175,18 @@ def test_a_volume_is_decoded_once_for_all_slices_and_threads(tmp_path, monkeypat
     assert len(calls) == 1
 
 
+def test_only_the_last_few_volumes_are_kept(tmp_path, monkeypatch):
+    paths = [nifti(tmp_path / f"{name}.nii", np.ones((3, 3, 2), np.uint8)) for name in "abc"]
+    monkeypatch.setattr(volumes, "_remembered", 2)
+    monkeypatch.setattr(volumes, "_slots", OrderedDict())
+    calls = []
+    original = volumes.read_nifti
+    monkeypatch.setattr(volumes, "read_nifti", lambda path, grid: calls.append(path.stem) or original(path, grid))
+    for number in (0, 1, 0, 2, 0, 1):
+        read_image(Source(paths[number], 0))
+    assert calls == ["a", "b", "c", "b"]
+
+
 def test_the_volumes_of_many_models_are_decoded_once_each(tmp_path, monkeypatch):
     """Slice by slice all of them are asked for in turns."""
     mask = np.ones((6, 6, 3), np.uint8)
@@ -198,6 +211,12 @@ def test_the_range_of_a_volume_does_not_depend_on_its_order_in_memory():
     values = np.random.default_rng(0).integers(-1000, 3000, (20, 30, 10)).astype(np.int16)
     limits = [value_limits(np.asarray(values, order=order), percentiles=(0.5, 99.5)) for order in ("C", "F")]
     assert limits[0] == limits[1] == tuple(np.percentile(values, (0.5, 99.5)))
+
+
+def test_a_volume_of_background_with_a_speck_is_shown_from_least_to_largest():
+    values = np.zeros(1000, np.int16)
+    values[7] = 50
+    assert value_limits(values, percentiles=(0.5, 99.5)) == (0, 50)
 
 
 def test_a_changed_volume_is_decoded_again(tmp_path):
@@ -237,6 +256,18 @@ def test_colour_dicom_keeps_its_colours(tmp_path):
     assert np.array_equal(read_image(Source(path)).pixels, colors)
 
 
+def test_a_palette_dicom_shows_the_colours_of_its_palette(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 4, (4, 6), dtype=np.uint8)
+    colors = np.random.default_rng(1).integers(0, 2**16, (4, 3)).astype(np.uint16)
+    tags = {"PhotometricInterpretation": "PALETTE COLOR", "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    tags |= {"PixelRepresentation": 0, "PixelData": indices.tobytes()}
+    for name, column in zip(("Red", "Green", "Blue"), colors.T, strict=True):
+        tags |= {f"{name}PaletteColorLookupTableDescriptor": [4, 0, 16]}
+        tags |= {f"{name}PaletteColorLookupTableData": column.tobytes()}
+    path = dicom(tmp_path / "a.dcm", indices, **tags)
+    assert np.array_equal(read_image(Source(path)).pixels, (colors >> 8)[indices])
+
+
 def test_dicom_masks_and_frames(tmp_path):
     frames = np.zeros((3, 4, 5), np.int16)
     frames[1, 2, 3] = 7
@@ -266,7 +297,8 @@ def test_a_series_is_a_volume_sorted_by_position(tmp_path):
 def test_a_series_pairs_with_a_nifti_and_its_affine_agrees(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (4, 5, 3)).astype(np.int16)
     for number in range(3):
-        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", values[:, :, number], z=2.0 * number)
+        # Slices are as far apart as their places say, however thick they are.
+        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", values[:, :, number], z=2.0 * number, SliceThickness=5)
     affine = np.diag([-0.25, -0.5, 2.0, 1.0])
     (tmp_path / "masks").mkdir()
     labels = (values > 50).astype(np.uint8).transpose(1, 0, 2)
@@ -388,6 +420,23 @@ def test_a_single_pixel_spacing_is_refused(tmp_path, ramp):
     path = dicom(tmp_path / "a.dcm", ramp, PixelSpacing=[0.5])
     with pytest.raises(InputError, match=r"PixelSpacing 0\.5 where two numbers were expected; correct the header"):
         read_image(Source(path))
+
+
+def test_a_series_without_positions_is_sorted_by_number(tmp_path):
+    for name, number in (("a", 10), ("b", 9), ("c", 2)):
+        path = dicom(tmp_path / "p1" / f"{name}.dcm", np.full((4, 5), number), number=number)
+        dataset = pydicom.dcmread(path)
+        del dataset.ImagePositionPatient
+        dataset.save_as(path)
+    pictures = [read_mask(Source(tmp_path / "p1", index)) for index in range(3)]
+    assert [picture.pixels[0, 0] for picture in pictures] == [2, 9, 10]
+
+
+def test_slices_of_different_sizes_are_refused(tmp_path, ramp):
+    for z, values in enumerate((ramp, ramp[:2])):
+        dicom(tmp_path / "p1" / f"{z}.dcm", values, z=float(z))
+    with pytest.raises(InputError, match="p1: slices of different sizes"):
+        read_image(Source(tmp_path / "p1", 0))
 
 
 def test_two_series_in_a_folder_are_refused(tmp_path, ramp):

@@ -26,6 +26,7 @@ def test_the_table_has_a_row_per_model_and_one_for_all():
 def test_nan_counts_as_undefined():
     table = agreement.agreement_table(frame(true_dice=[0.2, math.nan, 0.5, 0.4, 0.6]))
     assert table["n_undefined"].to_list() == [0, 2, 2]
+    assert table["mean_true"].to_list() == pytest.approx([0.5, 0.35, 0.425])
 
 
 def test_an_empty_table_has_a_row_of_nothing():
@@ -99,3 +100,10 @@ def test_the_order_of_the_models_is_compared_with_the_true_order():
         {"model": ["a", "b", "c", "(all)"], "mean_predicted": [0.1, 0.2, 0.3, 0.2], "mean_true": [0.2, 0.1, 0.5, 0.3]}
     )
     assert agreement.model_order(table) == pytest.approx(1 / 3)
+
+
+def test_a_model_without_a_mean_is_left_out_of_the_order():
+    table = pl.DataFrame(
+        {"model": ["a", "b", "c", "(all)"], "mean_predicted": [0.1, 0.2, None, 0.2], "mean_true": [0.1, 0.3, 0.5, 0.3]}
+    )
+    assert agreement.model_order(table) == 1

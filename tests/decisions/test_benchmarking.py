@@ -125,11 +125,19 @@ def test_places_are_stable_where_models_differ():
     assert 0.3 < table["place_stability"][0] < 0.99
 
 
-def test_equal_models_are_not_sure_of_their_place():
+@pytest.mark.parametrize("number", [pl.col("object"), (2 - pl.col("object").cast(pl.Int64)).cast(pl.String)])
+def test_equal_models_are_not_sure_of_their_place(number):
+    """Also when their objects are added up in another order, which changes the last bits of the means."""
     frame = scores(shifts=[("a", 0.0), ("b", 0.3)])
-    twin = frame.filter(model="a").with_columns(model=pl.lit("c"))
+    twin = frame.filter(model="a").with_columns(number.alias("object"), model=pl.lit("c"))
     table = benchmark(pl.concat([frame, twin])).models
     assert dict(table.select("model", "place_stability").iter_rows()) == {"b": 1.0, "a": 0.0, "c": 0.0}
+
+
+def test_equal_models_stand_by_name():
+    frame = scores(shifts=[("b", 0.0)])
+    table = benchmark(pl.concat([frame, *(frame.with_columns(model=pl.lit(name)) for name in "ca")])).models
+    assert table["model"].to_list() == ["a", "b", "c"]
 
 
 def test_a_draw_without_a_score_of_the_model_does_not_keep_its_place():

@@ -78,8 +78,9 @@ def test_components_go_to_those_they_overlap_most():
     ]
 
 
-def test_nothing_against_nothing_is_undefined_and_kept():
-    (row,) = evaluate_masks(squares(), squares())
+@pytest.mark.parametrize("objects", ["labels", "components"])
+def test_nothing_against_nothing_is_undefined_and_kept(objects):
+    (row,) = evaluate_masks(squares(), squares(), objects=objects)
     assert row["true_dice"] is None
     assert row["true_hd95_px"] is None
     assert row["status"] == "warning"

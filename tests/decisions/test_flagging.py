@@ -21,7 +21,17 @@ def scores(dice, **columns) -> pl.DataFrame:
 
 @pytest.mark.parametrize(
     ("n", "percentile", "expected"),
-    [(100, 5, 5), (101, 5, 6), (19, 5, 1), (1, 5, 1), (10, 30, 3), (10, 0, 0), (10, 100, 10), (1000, 0.1, 1)],
+    [
+        (100, 5, 5),
+        (101, 5, 6),
+        (19, 5, 1),
+        (1, 5, 1),
+        (10, 30, 3),
+        (10, 0, 0),
+        (10, 100, 10),
+        (1000, 0.1, 1),
+        (1000, 16.1, 161),
+    ],
 )
 def test_a_percentile_flags_so_many_rounded_up(n, percentile, expected):
     dice = np.random.default_rng(0).permutation(n) / n

@@ -1,3 +1,5 @@
+import math
+
 import polars as pl
 import pytest
 
@@ -42,6 +44,11 @@ def test_an_object_without_any_score_stays_without_a_choice():
     assert (chosen[0]["n_scored"], chosen[0]["n_unscored"]) == (0, 2)
     assert chosen[1]["runner_up"] is None
     assert chosen[1]["margin"] is None
+
+
+def test_a_score_that_is_nan_is_none():
+    (row,) = rank(scores([("a", "x", math.nan), ("a", "y", 0.5)])).to_dicts()
+    assert (row["model"], row["n_scored"], row["n_unscored"]) == ("y", 1, 1)
 
 
 def test_a_file_that_could_not_be_read_is_no_object():

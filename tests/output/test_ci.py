@@ -26,7 +26,7 @@ def flags(n=1, name=NASTY) -> pl.DataFrame:
 
 def test_annotations_are_one_line_each_and_escaped():
     (line,) = ci.annotation_lines(flags())
-    assert len(line.splitlines()) == 1 or "\n" not in line
+    assert not {"\n", "\r"} & set(line)
     assert line.startswith("::warning title=segqa%3A a%25b%0D%0Ac%3Ad%2C|<e>&")
     assert "::a%25b%0D%0Ac:d,|" in line
 
@@ -102,6 +102,13 @@ def test_junit_counts_failures_and_errors_per_model(tmp_path):
     assert medsam.find("testcase/system-out").text == "predicted_dice 0.1"
     assert sam.find("testcase/error") is not None
     assert sam.findall("testcase")[-1].find("system-out") is None
+
+
+def test_a_score_whose_row_is_an_error_is_an_error_in_junit(tmp_path):
+    odd = flags(1).with_columns(status=pl.lit("error"))
+    ci.write_junit(tmp_path / "junit.xml", odd.drop("why"), odd)
+    (suite,) = ET.parse(tmp_path / "junit.xml").getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["1", "0", "1"]
 
 
 def follows_schema(path):

@@ -33,6 +33,13 @@ def test_the_outline_and_the_box_are_drawn_around_the_object_and_nothing_else_ch
     assert (rest == 90).all()
 
 
+def test_a_box_beyond_the_surroundings_of_the_mask_is_shown_whole():
+    image, mask = scene()
+    box = has(draw_overlay(image, mask, Box(2, 3, 118, 77), side=120), BOX)
+    assert (np.flatnonzero(box.any(axis=0))[[0, -1]] == [2, 117]).all()
+    assert (np.flatnonzero(box.any(axis=1))[[0, -1]] == [3, 76]).all()
+
+
 def test_the_outline_lies_on_the_edge_of_the_mask():
     image, mask = scene(64, 64)
     mask[:] = False
@@ -134,6 +141,17 @@ def test_the_objects_of_a_case_are_drawn_one_by_one_and_a_case_that_cannot_be_re
     assert events == [f"{verb} {number}" for number in "123" for verb in ("cut", "drawn")]
     with pytest.raises(InputError, match=r"b\.png"):
         write_error_maps(cases, Reading(), tmp_path, tmp_path / "again")
+
+
+def test_error_maps_whose_names_a_file_system_takes_for_equal_get_a_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(overlays, "draw_errors", lambda *_, **__: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(overlays, "load_judge", str)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
+    source = Source(tmp_path / "a.png")
+    cases = [Case(name, source, {"m": source}) for name in ("a b", "a_b", "a/b")]
+    assert write_error_maps(cases, Reading(), tmp_path, tmp_path / "maps") == 3
+    names = {path.name for path in (tmp_path / "maps" / "m").iterdir()}
+    assert names == {"a_b_1_1.png", "a_b_1_1-2.png", "a_b_1_1-3.png"}
 
 
 def test_error_maps_of_a_plan_are_one_picture_per_object(tiny_weights, tmp_path):

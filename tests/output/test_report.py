@@ -114,7 +114,7 @@ def test_a_hostile_name_is_text_wherever_it_stands():
     assert page.count("</style>") == 1
     assert "49" not in "".join(parsed.text)
     assert "\x07" not in page
-    assert HOSTILE.replace("\x07", "\ufffd").replace("&amp;", "&amp;") in "".join(parsed.text)
+    assert HOSTILE.replace("\x07", "\ufffd") in "".join(parsed.text)
 
 
 def test_only_our_own_script_may_run():
@@ -146,6 +146,26 @@ def test_all_objects_are_counted_and_the_limit_is_shown():
     text = " ".join(outline(render_report(table(50), limit=10)).text)
     assert "The 10 worst of 100 objects." in " ".join(text.split())
     assert re.search(r"100\s+objects", text)
+
+
+def test_the_tiles_and_histograms_count_what_is_low_remarked_and_not_scored():
+    dice = pl.Series([0.1, 0.69, 0.7, 0.9, 1.0, None])
+    status = pl.Series(["ok", "warning", "warning", "ok", "warning", "error"])
+    page = render_report(table(3, predicted_dice=dice, status=status))
+    cells = [text.strip() for text in outline(page).text if text.strip()]
+    facts = {name: cells[cells.index(name) + 1] for name in ("predicted below 0.7", "with a remark", "not scored")}
+    assert facts == {"predicted below 0.7": "2 (40 %)", "with a remark": "3", "not scored": "1"}
+    assert re.findall(r"Histogram of \d+ predicted Dice: \d+ below 0.7", page) == [
+        "Histogram of 3 predicted Dice: 1 below 0.7",
+        "Histogram of 2 predicted Dice: 1 below 0.7",
+    ]
+
+
+def test_many_models_share_a_histogram_and_not_all_of_their_pairs_are_shown():
+    few, many = (render_report(table(2, models=[f"m{n:02d}" for n in range(n_models)])) for n_models in (12, 13))
+    assert (few.count("<figcaption>"), many.count("<figcaption>")) == (12, 1)
+    assert "<bdi>all 13 models</bdi>" in many
+    assert "30 of 66 pairs;" in few
 
 
 def test_an_empty_table_is_a_page_that_says_so():

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import PIL
 import polars as pl
 
 from segqa.output.runrecord import Counts, RunRecord, WeightsUsed, count_rows, write_run_record
@@ -29,6 +30,7 @@ def test_the_record_holds_what_is_needed_to_repeat_the_run(tmp_path):
     assert found["counts"] == {"read": 3, "scored": 3, "warned": 0, "failed": 0}
     assert (found["schema"], found["version"], found["seed"], found["device"]) == ("segqa.run", 1, 0, "cpu")
     assert {"segqa", "python", "polars"} <= set(found["versions"])
+    assert found["versions"]["pillow"] == PIL.__version__
 
 
 def test_a_run_without_weights_says_so(tmp_path):

@@ -256,15 +256,14 @@ def test_read_truth_needs_the_true_dice(tmp_path, scores):
         tables.read_truth(path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", tables.FORMATS)
-def test_a_million_rows_are_read_in_seconds(tmp_path, scores, suffix):
+def test_many_rows_are_read_in_seconds(tmp_path, scores, suffix):
     path = tmp_path / f"scores.{suffix}"
-    many = scores[[0, 1] * 500_000].with_columns(case=pl.int_range(1_000_000).cast(pl.String))
+    many = scores[[0, 1] * 50_000].with_columns(case=pl.int_range(100_000).cast(pl.String))
     start = time.process_time()
     tables.write_table(many, path)
-    assert tables.read_scores(path).height == 1_000_000
-    assert time.process_time() - start < 60  # a step that grows faster than its rows takes far longer
+    assert tables.read_scores(path).height == 100_000
+    assert time.process_time() - start < 10  # of about one; a step that looks at all pairs of rows takes minutes
 
 
 def test_a_csv_in_utf_16_is_named(tmp_path):

@@ -19,7 +19,7 @@ from segqa.quality.weights_file import read_info
 
 
 def write_trained(path, start, seed, **card):
-    """Write the network of a file with every tensor moved a little, as if it was trained further."""
+    """Write the network of a file, without a graph, with every tensor moved a little: as if it was trained further."""
     network = load_network(start)
     random = torch.Generator().manual_seed(seed)
     for tensor in network.state_dict().values():
@@ -32,9 +32,11 @@ def write_trained(path, start, seed, **card):
 
 
 @pytest.fixture
-def trained(tiny_weights, tmp_path):
-    one = write_trained(tmp_path / "one.safetensors", tiny_weights, 1)
-    return one, write_trained(tmp_path / "two.safetensors", tiny_weights, 2, records={"more": 5})
+def trained(tiny_weights, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+        one = write_trained(tmp_path / "one.safetensors", tiny_weights, 1)
+        return one, write_trained(tmp_path / "two.safetensors", tiny_weights, 2, records={"more": 5})
 
 
 def call(*arguments):
@@ -44,7 +46,7 @@ def call(*arguments):
     return outcome
 
 
-def test_the_mean_is_that_of_every_tensor_by_its_share(trained, tmp_path):
+def test_the_mean_is_that_of_every_tensor_by_its_share(trained, tmp_path, without_graphs):
     out = tmp_path / "deep" / "mean.safetensors"
     average_weights(trained, out, [3, 1])
     one, two = (load_network(path).state_dict() for path in trained)
@@ -81,7 +83,7 @@ def test_shares_that_do_not_fit_are_refused(trained, tmp_path, shares, told):
     assert not (tmp_path / "mean.safetensors").exists()
 
 
-def test_one_file_is_no_mean_and_another_network_or_origin_has_none(trained, tiny_weights, tmp_path):
+def test_one_file_is_no_mean_and_another_network_or_origin_has_none(trained, tiny_weights, tmp_path, without_graphs):
     out = tmp_path / "mean.safetensors"
     with pytest.raises(InputError, match=r"one\.safetensors: two or more"):
         call(trained[0], "--out", out)

@@ -104,9 +104,10 @@ def test_a_users_interval_takes_the_place_of_that_of_the_weights(tmp_path):
     theirs = make_calibration(8, heads=("dice", "hd95"))
     other = Interval(0.8, 0.1, 0.0, 9, 9)
     path = tmp_path / "calibration.json"
-    path.write_text(render_interval(other, weights_sha256="abc", about={}))
+    path.write_text(render_interval(other, weights_sha256="abc", about={"groups": "cases"}))
     used = use_interval(path, theirs, weights="abc")
     assert used.intervals == {"dice": other, "hd95": INTERVAL}
+    assert used.about == {"groups": "cases"}
     assert used.novelty is theirs.novelty
     assert use_interval(path, None, weights="abc").intervals == {"dice": other}
 

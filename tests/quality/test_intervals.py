@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segqa.errors import InputError
-from segqa.quality.intervals import fit_interval, group_weights, needed_groups, spread, weighted_quantile
+from segqa.quality.intervals import (
+    MAX_WIDENING,
+    fit_interval,
+    group_weights,
+    needed_groups,
+    spread,
+    weighted_quantile,
+)
 
 
 def draw(rng, *, n_groups, size):
@@ -122,6 +129,15 @@ def test_intervals_widen_with_novelty_when_errors_do_and_never_shrink():
     steps = [np.diff(growing.around(np.array([0.5]), np.array([n])), axis=0).item() for n in (0.0, 0.4, 0.8, 1.0)]
     assert steps == sorted(steps)
     assert steps[-1] == pytest.approx(steps[0] * (1 + growing.widening))
+
+
+@pytest.mark.parametrize("error_at_0", [0.05, -0.2])
+def test_intervals_widen_fourfold_more_at_most_however_small_the_errors_of_what_is_known(error_at_0):
+    rng = np.random.default_rng(5)
+    predicted, novelty = rng.uniform(0.3, 0.7, 2000), rng.uniform(size=2000)
+    true = predicted + 0.2 * np.clip(novelty + error_at_0, 0, None)
+    interval = fit_interval(predicted, true, [str(i % 100) for i in range(2000)], novelty=novelty)
+    assert interval.widening == MAX_WIDENING == 4
 
 
 def test_widening_with_novelty_is_narrower_at_the_same_coverage():

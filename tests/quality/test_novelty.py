@@ -52,6 +52,12 @@ def test_a_last_bit_of_the_embedding_hardly_matters(embeddings):
     np.testing.assert_allclose(novelty.of(embeddings), novelty.of(embeddings + noise), atol=1e-4)
 
 
+def test_directions_that_are_rounding_errors_are_none():
+    rng = np.random.default_rng(2)
+    flat = (rng.normal(size=(600, 3)) @ rng.normal(size=(3, 40)) + 5).astype(np.float32)
+    assert fit_reference(flat).axes.shape == (3, 40)
+
+
 def test_embeddings_that_are_all_alike_have_no_direction():
     same = np.ones((20, 8), np.float32)
     np.testing.assert_array_equal(fit_reference(same).distances(same + 1), np.zeros(20))

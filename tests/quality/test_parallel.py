@@ -12,6 +12,8 @@ from safetensors.numpy import load_file
 
 from segqa.quality.weights_file import read_info
 
+SMALL = ("--backbone", "test_efficientnet", "--size", 32, "--workers", 0, "--device", "cpu")
+
 AVERAGE = """
 import torch
 from segqa.quality.parallel import add_up, average_gradients, decided_by_first, join, place
@@ -63,7 +65,9 @@ print("passed")
 def in_two_processes(*call, cwd):
     """Run a script or module as two processes that know each other."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    # What the caller imports segqa from is kept: it may be another tree than the one that is installed.
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.run([*start, *map(str, call)], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -78,8 +82,7 @@ def test_two_processes_work_as_one(tmp_path, script):
 
 @pytest.mark.slow
 def test_two_processes_train_one_network_the_same_each_time(prepared, tmp_path):
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 4, "--workers", 0, "--device", "cpu")
-    call = ("-m", "segqa", "train", prepared, "--examples", 32, *options)
+    call = ("-m", "segqa", "train", prepared, "--examples", 32, *SMALL, "--batch-size", 4)
     whole = in_two_processes(*call, "--out", tmp_path / "whole.safetensors", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     assert whole.stdout == f"{tmp_path}/whole.safetensors, its graph (whole.onnx) and card (whole.md) written\n"
@@ -95,7 +98,8 @@ def test_two_processes_train_one_network_the_same_each_time(prepared, tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_split_is_refused(prepared, tmp_path):
-    options = ("--backbone", "test_efficientnet", "--size", 32, "--batch-size", 5, "--workers", 0, "--device", "cpu")
-    result = in_two_processes("-m", "segqa", "train", prepared, "--out", "x.safetensors", *options, cwd=tmp_path)
+    result = in_two_processes(
+        "-m", "segqa", "train", prepared, "--out", "x.safetensors", *SMALL, "--batch-size", 5, cwd=tmp_path
+    )
     assert result.returncode != 0
     assert "--batch-size 5: a multiple of the 2 processes was expected" in result.stderr

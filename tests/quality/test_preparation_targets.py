@@ -35,6 +35,15 @@ def test_large_parts_are_objects_of_their_own_when_asked(truth):
     assert [(target.name, target.value) for target in targets] == [("1", 1), ("1.1", 1), ("1.2", 1)]
 
 
+def test_parts_that_touch_at_a_corner_are_one():
+    labels = np.zeros((80, 80), np.int32)
+    labels[2:22, 2:22], labels[22:42, 22:42], labels[50:70, 2:22] = 1, 1, 1
+
+    targets, _ = choose(Truth(labels), components=True)
+
+    assert [int(target.truth.sum()) for target in targets] == [1200, 800, 400]
+
+
 def test_of_too_many_objects_some_are_drawn_and_the_others_have_a_reason(truth):
     targets, reasons = choose(truth, min_side=2, max_objects=1)
 

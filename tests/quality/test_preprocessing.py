@@ -168,6 +168,12 @@ def test_a_constant_image_is_zero_not_noise():
     assert not result[:3].any()
 
 
+def test_the_noise_of_a_flat_image_is_not_stretched():
+    image = np.random.default_rng(0).integers(100, 102, size=(47, 47, 3), dtype=np.uint8)
+    result = build_input(image, np.ones((47, 47), bool), None, SMALL)
+    assert 0 < np.ptp(result[:3]) <= 1 / 4  # one grey level of at least four
+
+
 def test_offset_and_gain_of_the_scanner_do_not_matter():
     rng = np.random.default_rng(5)
     image = rng.integers(20, 60, size=(80, 80, 3), dtype=np.uint8)

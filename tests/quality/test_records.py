@@ -113,6 +113,16 @@ def test_a_library_keeps_groups_apart_and_counts_what_is_learnt(tmp_path):
     assert len(library.training) + len(library.validation) == 60
 
 
+def test_groups_of_one_name_in_two_data_sets_have_nothing_in_common(tmp_path):
+    records = [make_record(i, dataset="ab"[i % 2], group=f"patient {i // 2}") for i in range(80)]
+    write_shard(tmp_path / "shard-0.safetensors", records)
+    held = read_library([tmp_path], validation_share=0.5).validation
+    of_a, of_b = ({record.group for record in held if record.dataset == name} for name in "ab")
+    assert len(of_a) > 10
+    assert len(of_b) > 10
+    assert of_a != of_b
+
+
 def test_a_folder_and_one_above_it_count_no_record_twice(tmp_path):
     (tmp_path / "deeper").mkdir()
     write_shard(tmp_path / "deeper" / "shard-00000.safetensors", [make_record(i) for i in range(6)])

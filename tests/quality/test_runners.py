@@ -14,15 +14,6 @@ from segqa.quality.weights_file import metadata, read_info
 from segqa.weights import hash_file
 
 
-def rewrite(source, target, change=lambda tensors: None):
-    """Write weights and graph again after a change to the tensors."""
-    info, tensors = read_info(source), load_file(source)
-    change(tensors)
-    save_file(tensors, target, metadata=metadata(info.spec, info.card, info.folds))
-    target.with_suffix(".onnx").write_bytes(source.with_suffix(".onnx").read_bytes())
-    return target
-
-
 def one_line(call, *arguments, **options):
     with pytest.raises(InputError) as caught:
         call(*arguments, **options)
@@ -105,44 +96,44 @@ def test_batch_mates_do_not_change_a_score(tiny_weights):
     np.testing.assert_allclose(runner.run(others)[0][0], together[0], atol=1e-6)
 
 
-def test_weights_without_a_graph_run_on_torch(tiny_weights, tmp_path):
-    alone = rewrite(tiny_weights, tmp_path / "alone.safetensors")
+def test_weights_without_a_graph_run_on_torch(rewrite):
+    alone = rewrite()
     alone.with_suffix(".onnx").unlink()
     assert load_runner(alone, device="cpu").name.startswith("torch")
     assert "no graph beside the weights" in one_line(load_runner, alone, runtime="onnx")
 
 
-def test_a_graph_of_another_network_is_refused(tiny_weights, tmp_path):
+def test_a_graph_of_another_network_is_refused(rewrite):
     def change(tensors):
         for name in [name for name in tensors if name.startswith("belief.")]:
             del tensors[name]
 
-    assert "get both files again" in one_line(load_runner, rewrite(tiny_weights, tmp_path / "a.safetensors", change))
+    assert "get both files again" in one_line(load_runner, rewrite(change))
 
 
-def test_weights_that_lack_a_norm_are_refused(tiny_weights, tmp_path):
-    lost = rewrite(tiny_weights, tmp_path / "a.safetensors", lambda tensors: tensors.pop("backbone.bn1.running_var"))
+def test_weights_that_lack_a_norm_are_refused(rewrite):
+    lost = rewrite(lambda tensors: tensors.pop("backbone.bn1.running_var"))
     assert "backbone.bn1.running_var" in one_line(load_runner, lost)
 
 
-def test_a_tensor_of_another_shape_is_refused(tiny_weights, tmp_path):
+def test_a_tensor_of_another_shape_is_refused(rewrite):
     def change(tensors):
         tensors["heads.dice.weight"] = tensors["heads.dice.weight"][:, :-3].copy()
 
-    assert "a.onnx" in one_line(load_runner, rewrite(tiny_weights, tmp_path / "a.safetensors", change))
+    assert "a.onnx" in one_line(load_runner, rewrite(change))
 
 
-def test_a_damaged_graph_is_refused(tiny_weights, tmp_path):
-    weights = rewrite(tiny_weights, tmp_path / "a.safetensors")
+def test_a_damaged_graph_is_refused(rewrite):
+    weights = rewrite()
     weights.with_suffix(".onnx").write_bytes(b"not a graph")
     assert "a.onnx" in one_line(load_runner, weights)
 
 
-def test_weights_that_are_not_finite_are_refused(tiny_weights, tmp_path):
+def test_weights_that_are_not_finite_are_refused(rewrite):
     def change(tensors):
         tensors["heads.dice.bias"][:] = np.inf
 
-    assert "not finite" in one_line(load_runner, rewrite(tiny_weights, tmp_path / "a.safetensors", change))
+    assert "not finite" in one_line(load_runner, rewrite(change))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x95pickle", b"\xff" * 64], ids=["empty", "pickle", "huge header"])

@@ -202,6 +202,28 @@ def test_small_data_sets_are_drawn_more_often_than_their_share(monkeypatch):
     assert share == pytest.approx(1 / (1 + 9**0.25), abs=0.08)  # fourth roots
 
 
+def test_the_labels_of_a_data_set_are_drawn_alike_however_rare(monkeypatch):
+    some = [phantom_record(seed) for seed in range(9)] + [dataclasses.replace(phantom_record(20), label="2")]
+    drawing = sampler(some, turn=False, vary=False)
+    images = [given[0].tobytes() for _, given in drawn(monkeypatch, drawing, 200)]
+    assert np.mean([image == some[-1].image.tobytes() for image in images]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_boxes_of_references_are_mostly_a_little_off(monkeypatch):
+    record = phantom_record(2)
+    nothing_else = {"predictions": 0, "spoilt_predictions": 0, "wrong": 0, "swapped": 0, "nested": 0, "merged": 0}
+    drawing = sampler([record], **nothing_else, without_box=0, turn=False, vary=False)
+    own, boxes = Box.from_mask(record.truth), [given[3] for _, given in drawn(monkeypatch, drawing, 60)]
+    assert 0.2 < np.mean([box == own for box in boxes]) < 0.6
+    assert min(box.iou(own) for box in boxes) > 0.2
+
+
+def test_nothing_is_found_perfectly_where_nothing_is():
+    nothing = np.zeros((20, 20), bool)
+    example = build_example(np.zeros((20, 20, 3), np.uint8), nothing, nothing, None, 0.0, PROFILE, ("dice",))
+    assert example.targets == [1]
+
+
 def test_the_example_is_the_same_psi_as_in_scoring_and_its_truth_is_seen_through_the_same_view():
     phantom = make_phantom(np.random.default_rng(1), side=64)
     truth, box = phantom.truth == 1, Box.from_mask(phantom.truth == 1)

@@ -15,6 +15,7 @@ from segqa.output.tables import write_table
 from segqa.phantoms import MODELS, write_demo
 from segqa.quality.calibration import Calibration
 from segqa.quality.intervals import Interval
+from segqa.quality.novelty import Novelty, Reference
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, _map_in_order, score_case, score_cases, score_mask
 from segqa.quality.weights_file import CheckpointInfo
@@ -148,6 +149,31 @@ def test_a_constant_image_is_scored_with_a_remark(tmp_path):
     assert row["predicted_dice"] > 0
 
 
+def test_remarks_of_image_and_mask_are_told_once_each(tmp_path):
+    soft = np.zeros((30, 40), np.uint8)
+    soft[5:15, 5:20], soft[5:15, 20] = 255, np.arange(200, 210)
+    (case,) = one_case(tmp_path, np.eye(30, 40, dtype=np.uint8) * 99, (soft > 127).astype(np.int32))
+    PillowImage.fromarray(soft).save(tmp_path / "masks/a.png")
+    for path in (tmp_path / "images/a.png", tmp_path / "masks/a.png"):
+        path.write_bytes(path.read_bytes()[:-12])
+    (row,) = score_case(case, make_evaluator(tmp_path), Reading())
+    assert row["status"] == "warning"
+    assert row["reason"] == "missing-iend; non-binary: 10 pixels between 0 and 255, cut at 127"
+
+
+@pytest.mark.parametrize(("distance", "reason"), [(2.0, "novel-input"), (0.5, None)])
+def test_an_input_beyond_all_that_was_calibrated_is_remarked(tmp_path, distance, reason):
+    mask = np.zeros((30, 40), np.int32)
+    mask[5:15, 5:20] = 1
+    cases, evaluator = one_case(tmp_path, np.eye(30, 40, dtype=np.uint8), mask), make_evaluator(tmp_path)
+    # The runner's embedding is 0, and the calibration knows of distances up to 1.
+    reference = Reference(np.full(1, distance, np.float32), np.ones((1, 1), np.float32))
+    calibration = Calibration({}, Novelty(reference, np.linspace(0, 1, 101, dtype=np.float32)), {})
+    (row,) = rows_of(cases, replace(evaluator, calibration=calibration))
+    assert row["novelty"] == pytest.approx(min(distance, 1))
+    assert row["reason"] == reason
+
+
 def test_a_missed_box_is_a_row_of_its_own(tmp_path):
     mask = np.zeros((60, 60), np.int32)
     mask[5:15, 5:15] = 1
@@ -249,18 +275,18 @@ def test_a_crowded_picture_is_compared_with_its_first_pixel_once(tmp_path, monke
 
 
 def test_the_masks_of_a_crowded_case_are_not_kept(tmp_path):
-    mask = np.zeros((1024, 1024), bool)
-    mask[::32, ::16] = True  # 2,048 objects: their masks together take 2 GiB
+    mask = np.zeros((512, 512), bool)
+    mask[::32, ::16] = True  # 512 objects: their masks together take 128 MiB
     write_mask(tmp_path / "masks" / "c.png", mask)
-    PillowImage.new("L", (1024, 1024), 9).save(tmp_path / "c.png")
+    PillowImage.new("L", (512, 512), 9).save(tmp_path / "c.png")
     (case,) = find_cases(tmp_path / "c.png", tmp_path / "masks" / "c.png")
     evaluator, reading = make_evaluator(tmp_path), Reading(objects="components")
     tracemalloc.start()
     rows = score_case(case, evaluator, reading)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(rows) == 2048
-    assert peak < 2**27
+    assert len(rows) == 512
+    assert peak < 2**25
 
 
 def test_a_broken_mask_stops_the_run_or_costs_its_own_model_only(demo, tmp_path):

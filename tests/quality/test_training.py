@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
-from safetensors.numpy import load_file, save_file  # noqa: E402
+from safetensors.numpy import load_file  # noqa: E402
 
 from segqa.data.boxes import Box  # noqa: E402
 from segqa.errors import InputError  # noqa: E402
@@ -21,7 +21,7 @@ from segqa.quality.records import Candidate, Record, pack_masks  # noqa: E402
 from segqa.quality.sampling import Mixture  # noqa: E402
 from segqa.quality.storage import load_network  # noqa: E402
 from segqa.quality.training import Plan, Trainer  # noqa: E402
-from segqa.quality.weights_file import metadata, read_info  # noqa: E402
+from segqa.quality.weights_file import read_info  # noqa: E402
 
 SPEC = NetworkSpec(Profile(size=32), backbone="test_efficientnet")
 PLAN = Plan(examples=64, batch_size=8, workers=0, bfloat16=False, learning_rate=3e-3)
@@ -301,14 +301,6 @@ def test_a_spec_survives_its_dictionary():
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
 
 
-def rewrite(source, target, change):
-    """Write the weights again after a change to their tensors."""
-    info, tensors = read_info(source), load_file(source)
-    change(tensors)
-    save_file(tensors, target, metadata=metadata(info.spec, info.card, info.folds))
-    return target
-
-
 def one_line(path, **options):
     with pytest.raises(InputError) as caught:
         load_network(path, **options)
@@ -328,18 +320,18 @@ def test_a_written_network_is_read_back_in_half_precision(tiny_weights):
     np.testing.assert_array_equal(weight, stored["backbone.conv_stem.weight"].astype(np.float32))
 
 
-def test_missing_and_further_tensors_are_refused(tiny_weights, tmp_path):
-    lost = rewrite(tiny_weights, tmp_path / "lost.safetensors", lambda t: t.pop("heads.dice.weight"))
+def test_missing_and_further_tensors_are_refused(rewrite):
+    lost = rewrite(lambda tensors: tensors.pop("heads.dice.weight"))
     assert "heads.dice.weight" in one_line(lost)
-    more = rewrite(tiny_weights, tmp_path / "more.safetensors", lambda t: t.update(extra=np.zeros(2, np.float16)))
+    more = rewrite(lambda tensors: tensors.update(extra=np.zeros(2, np.float16)))
     assert "extra" in one_line(more)
 
 
-def test_weights_that_are_not_finite_are_refused(tiny_weights, tmp_path):
+def test_weights_that_are_not_finite_are_refused(rewrite):
     def poison(tensors):
         tensors["heads.dice.weight"][0, 0] = np.nan
 
-    assert "not finite" in one_line(rewrite(tiny_weights, tmp_path / "nan.safetensors", poison))
+    assert "not finite" in one_line(rewrite(poison))
 
 
 class _Trap:
@@ -388,7 +380,7 @@ def test_a_killed_training_leaves_its_state_to_resume_from(records, tmp_path):
     assert resumed.done == 16
 
 
-def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path):
+def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path, without_graphs):
     plan = replace(PLAN, examples=32)
     whole, parted = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
     list(train_to_file(make_trainer(records, plan), whole, recipe="segqa", counts={}))
@@ -401,8 +393,7 @@ def test_a_paused_training_keeps_its_state_and_goes_on_exactly(records, tmp_path
     assert all(torch.equal(tensor, expected[name]) for name, tensor in load_network(parted).state_dict().items())
 
 
-def test_a_finished_training_is_not_resumed_and_its_weights_stay(records, tmp_path, monkeypatch):
-    monkeypatch.setattr("segqa.quality.storage.export_graph", lambda network, path: {})  # takes seconds
+def test_a_finished_training_is_not_resumed_and_its_weights_stay(records, tmp_path, without_graphs):
     plan, out = replace(PLAN, examples=16), tmp_path / "mine.safetensors"
     assert not is_finished(make_trainer(records, plan), out)
     list(train_to_file(make_trainer(records, plan), out, recipe="segqa", counts={}, stop_after=8))

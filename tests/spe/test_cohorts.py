@@ -53,6 +53,13 @@ def test_a_mask_keeps_its_share_of_the_frame_when_it_is_shrunk():
     assert shrink_image(rng.integers(0, 255, (70, 90, 3))).shape == (128, 128, 3)
 
 
+def test_a_pixel_of_the_canvas_is_foreground_when_half_of_it_is_covered():
+    mask = np.zeros((256, 256), bool)
+    mask[0, :2] = mask[0, 4] = True
+
+    assert shrink_mask(mask)[0, :3].tolist() == [True, False, False]
+
+
 def test_predictions_are_measured_at_the_images_own_size(tmp_path):
     images = write(tmp_path / "images", pictures("ab"))
     truth = {"a": label_map(l1=(10, 10, 20, 20)), "b": label_map(l1=(5, 5, 30, 30))}
@@ -93,8 +100,9 @@ def test_a_slice_in_which_the_model_finds_nothing_counts_and_a_blank_one_does_no
     voxels[..., 3] = 7  # as padding is
     truth = np.zeros_like(voxels)
     truth[2:12, 2:12, :2] = 1
+    truth[2:6, 2:6, 2] = 1  # of 16 pixels, too few to be measured
     found = truth.copy()
-    found[..., 1] = 0
+    found[..., 1:] = 0
     for name, content in (("images", voxels), ("masks", truth), ("model", found)):
         (tmp_path / name).mkdir()
         nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / name / "case.nii.gz")

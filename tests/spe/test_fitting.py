@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,9 +87,12 @@ def sets(tmp_path_factory):
     return write_set(root / "train", 14, 0), write_set(root / "test", 25, 1, shifts)
 
 
-def test_a_bundle_has_a_mapping_for_each_size_and_metric(sets):
-    bundle = fit(*sets)
+@pytest.fixture(scope="module")
+def bundle(sets):
+    return fit(*sets)
 
+
+def test_a_bundle_has_a_mapping_for_each_size_and_metric(bundle):
     assert bundle.settings.support_sizes == [24, 8]
     assert bundle.settings.models == ["shift00", "shift02", "shift04", "shift07", "shift10"]
     assert bundle.pseudo.shape == (2, 1, 5, 6)
@@ -211,6 +215,16 @@ def test_fewer_than_three_models_are_refused_before_anything_is_read(tmp_path, n
         find_models(tmp_path / "predictions")
 
 
+def test_a_model_may_not_have_the_name_of_the_truth_and_hidden_folders_are_no_models(tmp_path):
+    for name in ("a", "b", "c", ".cache"):
+        (tmp_path / name).mkdir()
+    assert list(find_models(tmp_path)) == ["a", "b", "c"]
+
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(InputError, match="a model cannot be called 'truth'; rename the folder"):
+        find_models(tmp_path)
+
+
 def test_equal_models_are_refused(tmp_path):
     train, test = write_set(tmp_path / "train", 6, 0), write_set(tmp_path / "test", 5, 1, (4,))
     for copy in "abc":
@@ -233,9 +247,7 @@ def apply(bundle, folder, model, *, engine=None, level=0.9):
     )
 
 
-def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
-    bundle = fit(*sets)
-
+def test_the_test_set_itself_is_estimated_as_the_mapping_says(bundle, sets):
     rows = apply(bundle, sets[1], "shift04").rows
 
     index = bundle.settings.models.index("shift04")
@@ -247,20 +259,19 @@ def test_the_test_set_itself_is_estimated_as_the_mapping_says(sets):
         assert row.n == 14
 
 
-def test_a_smaller_set_uses_the_mapping_of_its_own_size(sets, tmp_path):
-    bundle = fit(*sets)
-    new = write_set(tmp_path / "new", 9, 5, (4,))
+@pytest.mark.parametrize(("n", "size"), [(24, 0), (23, 1), (8, 1)])
+def test_a_smaller_set_uses_the_mapping_of_its_own_size(bundle, tmp_path, n, size):
+    new = write_set(tmp_path / "new", n, 5, (4,))
 
     found = apply(bundle, new, "shift04")
 
-    mapping, measured = bundle.mapping(1, 0, 0), np.array([found.rows[0].pseudo, found.rows[0].agreement])
-    assert bundle.settings.support_sizes[1] == 8
+    mapping, measured = bundle.mapping(size, 0, 0), np.array([found.rows[0].pseudo, found.rows[0].agreement])
+    assert bundle.settings.support_sizes == [24, 8]
     assert found.rows[0].estimate.value == pytest.approx(mapping.predict(measured[None])[0])
     assert not any("usable" in warning for warning in found.warnings)
 
 
-def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets, tmp_path):
-    bundle = fit(*sets)
+def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(bundle, sets, tmp_path):
     few = write_set(tmp_path / "few", 5, 5, (16,))
     known = estimate(
         bundle, Shifter(), sets[0] / "images", sets[0] / "masks", embedder=Shifter(), watch=silent
@@ -271,13 +282,22 @@ def test_warnings_tell_of_few_predictions_training_images_and_extrapolation(sets
     assert any("14 of 14 images are training images" in text for text in known)
 
 
-def test_labels_that_the_bundle_lacks_are_told(sets, tmp_path):
+def test_of_several_labels_a_warning_tells_which(tmp_path):
+    train = write_set(tmp_path / "train", 10, 0, labels=2)
+    bundle = fit(train, write_set(tmp_path / "test", 9, 1, (0, 3, 6), labels=2))
+    new = write_set(tmp_path / "new", 9, 5, (14,), labels=2)
+
+    told = [text for text in apply(bundle, new, "shift14").warnings if "extrapolated" in text]
+
+    assert [text.partition(": ")[0] for text in told] == ["label 1", "label 2", "mean"]
+
+
+def test_labels_that_the_bundle_lacks_are_told(bundle, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,), labels=2)
-    assert apply(fit(*sets), new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
+    assert apply(bundle, new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
 
 
-def test_unlike_images_are_told(sets, tmp_path):
-    bundle = fit(*sets)
+def test_unlike_images_are_told(bundle, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,))
     for path in (new / "images").iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
@@ -300,6 +320,25 @@ def test_five_in_a_hundred_images_like_the_training_images_are_novel():
     assert 0.01 < find_novel(Flat(), new, known).mean() < 0.12
 
 
+def test_novelty_is_measured_in_units_of_each_feature():
+    rng = np.random.default_rng(0)
+    vectors = SimpleNamespace(embed=lambda images: images)
+    known, new = (rng.normal(size=(200, 2)) * [1, 1000] for _ in range(2))
+
+    assert find_novel(vectors, new + np.array([10, 0]), known).all()
+
+
+def test_the_half_width_of_a_mean_is_that_of_labels_whose_errors_are_independent(tmp_path):
+    train = write_set(tmp_path / "train", 40, 0, labels=2)
+    test = write_set(tmp_path / "test", 9, 1, (0, 3, 6), labels=2)
+    bundle = fit(train, test, options=FitOptions(tolerance=0.9))
+
+    width = {row.task: row.half_width for row in apply(bundle, test, "shift03").rows if row.metric == "dice"}
+
+    assert min(width.values()) > 0
+    assert width["mean"] == pytest.approx(np.hypot(width["1"], width["2"]) / 2)
+
+
 def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
     train = write_set(tmp_path / "train", 10, 0, labels=2)
     test = write_set(tmp_path / "test", 9, 1, (0, 3, 6, 9), labels=2)
@@ -312,13 +351,12 @@ def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
     assert found["warnings"] == []
 
 
-def test_other_weights_than_the_bundle_s_are_refused(sets):
+def test_other_weights_than_the_bundle_s_are_refused(bundle, sets):
     with pytest.raises(InputError, match="other weights"):
-        apply(fit(*sets), sets[1], "shift04", engine=Shifter("1"))
+        apply(bundle, sets[1], "shift04", engine=Shifter("1"))
 
 
-def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
-    bundle = fit(*sets)
+def test_predictions_that_are_all_too_small_are_one_line(bundle, tmp_path):
     new = write_set(tmp_path / "new", 4, 5, (2,))
     for path in (new / "predictions" / "shift02").iterdir():
         dot = np.zeros((64, 64), np.uint8)
@@ -329,8 +367,8 @@ def test_predictions_that_are_all_too_small_are_one_line(sets, tmp_path):
         apply(bundle, new, "shift02")
 
 
-def test_an_estimate_needs_nothing_but_the_bundle(sets, tmp_path):
-    save_bundle(fit(*sets), tmp_path / "spe.bundle")
+def test_an_estimate_needs_nothing_but_the_bundle(bundle, sets, tmp_path):
+    save_bundle(bundle, tmp_path / "spe.bundle")
 
     results = [apply(load_bundle(tmp_path / "spe.bundle"), sets[1], "shift07") for _ in range(2)]
 

@@ -189,6 +189,15 @@ def test_intervals_hold_as_often_when_few_images_have_the_label(share):
     assert np.mean(inside) >= 0.86
 
 
+def test_the_spread_is_that_of_models_which_are_about_as_good():
+    spread = np.linspace(0.3, 0.02, 20)
+    mapping = fit_mapping(column(X), X, spread=spread, n_test=np.full(20, 50.0), metric="dice", kind="linear")
+
+    bad, good = (mapping.estimate(X[[row]], n_groups=10) for row in (2, 17))
+
+    assert bad.value - bad.lower > 3 * (good.value - good.lower)
+
+
 def test_more_images_and_a_lower_level_give_a_narrower_interval():
     mapping = fit(X, 0.2 + 0.7 * X + RNG.normal(0, 0.01, 20), spread=0.1)
 
@@ -251,6 +260,20 @@ def test_a_distance_is_no_longer_than_the_diagonal():
 
     assert (found.value, found.upper) == (181, 181)
     assert mapping.leave_one_out.max() <= 181
+
+
+def test_one_measurement_beyond_its_range_is_enough_to_leave_it():
+    inputs = np.stack([X, X], axis=1)
+    mapping = fit_mapping(inputs, X, spread=np.zeros(20), n_test=np.full(20, 9.0), metric="dice", kind="linear")
+
+    assert mapping.estimate(np.array([0.6, 0.99]), n_groups=10).extrapolates
+    assert not mapping.estimate(np.array([0.6, 0.6]), n_groups=10).extrapolates
+
+
+def test_a_distance_far_beyond_the_range_stays_finite():
+    mapping = fit(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1e3, 1e6]), "log", "hd95")
+
+    assert np.isfinite(mapping.predict(column([1e30]))).all()
 
 
 @pytest.mark.parametrize("x", [[0.5, 0.6], [0.5, 0.5, 0.5, 0.6], [0.5]])

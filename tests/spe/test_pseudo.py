@@ -90,8 +90,20 @@ def test_a_tolerance_that_cannot_be_met_early_queries_all():
     assert found.n == 60
 
 
-def test_the_half_width_has_the_finite_population_correction():
+def test_nothing_is_left_to_chance_when_all_images_are_queried():
     assert measure(Plan(draw_orders(40), 60)).half_width == pytest.approx(np.zeros(6))
+
+
+def test_the_half_width_is_that_of_the_mean_of_a_part_of_a_finite_population():
+    plan = Plan(draw_orders(40), 400, tolerance=0.05)
+    queries, supports = squares(400), squares(40, seed=1)
+
+    found = measure(plan, queries=queries, supports=supports)
+
+    asked = np.concatenate([step.queries for step in plan.steps()])[: found.n]
+    dice = [metrics.dice(supports[1][0], queries[1][row]) for row in asked]  # what the copycat finds everywhere
+    expected = 1.96 * np.std(dice, ddof=1) * np.sqrt((1 - found.n / 400) / found.n)
+    assert found.half_width[METRICS.index("dice")] == pytest.approx(expected)
 
 
 def test_a_model_without_usable_predictions_finds_nothing():
