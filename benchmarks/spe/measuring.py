@@ -18,7 +18,7 @@ from segqa.spe.cohorts import read_predicted
 from segqa.spe.engines import SIDE, Engine
 from segqa.spe.estimating import estimate_models
 from segqa.spe.fitting import FitOptions, fit_bundle, with_mean
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 from segqa.spe.pseudo import mean_defined
 
 Floats = NDArray[np.float64]
@@ -84,7 +84,7 @@ def estimate_part(file: Path, part: str, engine: Engine, *, labels: list[int] | 
     for number, rows in enumerate(estimate_models(bundle, engine, predicted).values()):
         for row in rows:
             if row.task in tasks:
-                values[tasks.index(row.task), number, METRICS.index(row.metric)] = row.estimate[:3]
+                values[tasks.index(row.task), number, SPE_METRICS.index(row.metric)] = row.estimate[:3]
     return Estimates(tasks, values, real)
 
 

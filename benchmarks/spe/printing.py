@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.spe.measuring import Cost, Estimates, main_task
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 from segqa.statistics import pearson
 
 PAPER = {
@@ -17,10 +17,10 @@ PAPER = {
     "ph2": "0.013 0.969 4.632 0.921 0.012 0.987 0.019 0.599 0.013 0.983 0.013 0.987",
     "acdc-cardiac-mri": "0.025 0.999 1.349 0.999 0.042 0.998 0.029 0.778 0.044 0.999 0.041 0.999",
 }
-"""Table 2 in the order of METRICS, MAE and correlation; PH2 beside ISIC-2018 and ACDC beside SCD, its likes."""
+"""Table 2 in the order of SPE_METRICS, MAE and correlation; PH2 beside ISIC-2018 and ACDC beside SCD, its likes."""
 PAPER_MEAN = "0.025 0.973 5.53 0.919 0.029 0.981 0.037 0.701 0.033 0.974 0.022 0.975"
 """Mean of its six rows, computed again: four of the numbers it prints are not the mean of their column."""
-DICE = METRICS.index("dice")
+DICE = SPE_METRICS.index("dice")
 FIRST, WIDTH = 28, 19
 
 
@@ -29,7 +29,7 @@ def print_result(name: str, found: Estimates, cost: Cost, universeg_query: float
     hours = cost.n_queries * universeg_query / 3600
     print(f"\n{name}, {found.real.shape[1]} checkpoints; fit {cost.wall:.0f} s ({cost.cpu:.0f} s CPU)")
     print(f"UniverSeg with the paper's {cost.n_queries} queries, {universeg_query:.2f} s each: {hours:.1f} CPU hours")
-    print_row("MAE / correlation", METRICS)
+    print_row("MAE / correlation", SPE_METRICS)
     for task, label in enumerate(found.tasks):
         good = good_half(found, task)
         print_row(f"label {label}", compare(found, task, slice(None)))
@@ -43,7 +43,7 @@ def print_shifted(folder: str, found: Estimates) -> None:
     """Print the estimate of the deployed checkpoint on images from elsewhere, its interval and the truth."""
     for task, label in enumerate(found.tasks):
         estimated, real = found.values[task, -1], found.real[task, -1]
-        print_row(f"{folder} {label}"[:FIRST], METRICS)
+        print_row(f"{folder} {label}"[:FIRST], SPE_METRICS)
         print_row("  estimate", [f"{value:.3f}" for value in estimated[:, 0]])
         print_row("  90 % interval", [f"{low:.2f} to {high:.2f}" for _, low, high in estimated])
         print_row("  truth", [f"{value:.3f}" for value in real])
@@ -52,11 +52,11 @@ def print_shifted(folder: str, found: Estimates) -> None:
 def print_overall(engine: str, results: Mapping[str, Estimates]) -> None:
     """Print the means over the data sets beside the paper's."""
     print(f"\nmean over {len(results)} data sets, {engine}")
-    print_row("MAE / correlation", METRICS)
+    print_row("MAE / correlation", SPE_METRICS)
     for title, pick in (("all checkpoints", lambda _found: slice(None)), ("good halves", good_half)):
         rows = [_errors(found, main_task(found), pick(found)) for found in results.values()]
         print_row(title, [f"{mae:.3f} / {r:.3f}" for mae, r in np.mean(rows, axis=0)])
-    shares = np.concatenate([inside(found).reshape(-1, len(METRICS)) for found in results.values()])
+    shares = np.concatenate([inside(found).reshape(-1, len(SPE_METRICS)) for found in results.values()])
     print_row("inside 90 % interval", [f"{share:.2f}" for share in shares.mean(axis=0)])
     print_paper("the paper, six data sets", PAPER_MEAN)
 
@@ -81,7 +81,7 @@ def _errors(found: Estimates, task: int, rows: Any) -> list[tuple[float, float]]
     estimated, real = found.values[task, rows, :, 0], found.real[task, rows]
     return [
         (float(np.abs(estimated[:, m] - real[:, m]).mean()), pearson(estimated[:, m], real[:, m]))
-        for m in range(len(METRICS))
+        for m in range(len(SPE_METRICS))
     ]
 
 

@@ -226,7 +226,7 @@ def _difference(
         "difference": _number(mean[0]),
         "lower": lower,
         "upper": upper,
-        "real": None if lower is None or upper is None else lower > 0 or upper < 0,
+        "real": None if lower is None else lower > 0,
     }
 
 

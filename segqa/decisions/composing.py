@@ -138,6 +138,10 @@ def _compose(case: Case, group: pl.DataFrame, by_label: Mapping[tuple[Any, ...],
 def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
     """Return the object of a row, given all rows of its case, label and model."""
     label = _number(row)
+    if row["object"].isdigit() and int(row["object"]) > len(rows):
+        fact = f"case {row['case']}: object {row['object']} of label {row['label']} is one of {len(rows)} in the table"
+        msg = f"{fact}; give the whole table, the other objects tell which pixels are its own"
+        raise InputError(msg)
     if len(rows) == 1:
         return np.asarray(label_map == label)
     if any(one[corner] is None for one in rows for corner in CORNERS):

@@ -142,8 +142,8 @@ def _property(text: str) -> str:
 
 def _cell(text: str) -> str:
     """Escape what Markdown or HTML would act on inside a table."""
-    marks = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\r", " "), ("\n", " "))
-    return _replaced(text, marks)
+    signs = tuple((sign, f"&#{ord(sign)};") for sign in "<>|[]`*\\")
+    return _replaced(text, (("&", "&amp;"), *signs, ("\r", " "), ("\n", " ")))
 
 
 def _replaced(text: str, marks: Iterable[tuple[str, str]]) -> str:

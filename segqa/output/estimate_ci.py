@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segqa.data.files import write_whole
 from segqa.output.ci import append_summary
-from segqa.spe.estimating import Result
+from segqa.spe.estimating import Estimates
 from segqa.spe.gating import Gate
 
 
@@ -33,7 +33,7 @@ def write_junit(gates: Iterable[Gate], path: Path) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def github_lines(result: Result, gates: Iterable[Gate], *, environment: Mapping[str, str] = os.environ) -> list[str]:
+def github_lines(result: Estimates, gates: Iterable[Gate], *, environment: Mapping[str, str] = os.environ) -> list[str]:
     """Append a summary where GitHub asks for it, and return an annotation for each broken gate.
 
     Args:
@@ -47,7 +47,7 @@ def github_lines(result: Result, gates: Iterable[Gate], *, environment: Mapping[
     return lines + [f"::error title=segqa spe-estimate::{gate.sentence}" for gate in gates if gate.is_broken]
 
 
-def step_summary(result: Result) -> str:
+def step_summary(result: Estimates) -> str:
     """Return a Markdown table of the estimates, with the warnings below."""
     lines = [f"### segqa: estimated performance on {result.n_images} images", ""]
     lines += ["| label | metric | estimate | lower | upper |", "| --- | --- | ---: | ---: | ---: |"]

@@ -29,7 +29,7 @@ def train_to_file(
         recipe: Name, for the card.
         counts: Records by data set, for the card.
         licence: Of the weights, for the card.
-        resume: Go on from the state, if there is one; ask `is_finished` first.
+        resume: Go on from the state, if there is one; do nothing when `is_finished`.
         stop_after: End after so many examples, in the middle of the plan's schedule; the state stays, to go on from.
 
     Raises:
@@ -37,6 +37,8 @@ def train_to_file(
     """
     check_writable(out)
     state = _state_of(out)
+    if resume and is_finished(trainer, out):
+        return
     if resume and state.exists():
         trainer.load_state(state)
     last: dict[str, float] = {}

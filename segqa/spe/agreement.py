@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segqa.spe.cohorts import Labelled, Predicted
 from segqa.spe.engines import SIDE, Canvas, CanvasMasks, Engine
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 from segqa.spe.pseudo import measure_masks
 from segqa.spe.support import choose_support, draw_orders
 
@@ -37,7 +37,7 @@ def measure_agreement(
     """
     order = draw_orders(len(training.images), repeats=1, seed=seed)[0]
     limit = MOST_TEACHERS if engine.is_cheap else support_size
-    values = np.empty((len(predicted.images), len(predicted.masks), len(training.labels), len(METRICS)))
+    values = np.empty((len(predicted.images), len(predicted.masks), len(training.labels), len(SPE_METRICS)))
     for label in range(len(training.labels)):
         rows = choose_support(training.masks[:, label], order, size=limit)
         found = _find(engine, predicted.images, training.images[rows], training.masks[rows, label])

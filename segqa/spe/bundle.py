@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas
-from segqa.spe.mapping import METRICS, Mapping, fit_mapping
+from segqa.spe.mapping import SPE_METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
 VERSION = 4
@@ -23,7 +23,7 @@ REFIT = "make it again with `segqa spe-fit`"
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """How the pseudo performance was measured; an estimate repeats it to the letter."""
 
     engine: str
@@ -48,7 +48,7 @@ class Bundle:
     `T` tasks are the `L` labels, then their mean when there are several.
     """
 
-    settings: Settings
+    settings: FitSettings
     images: Canvas
     """Training images, shape `(N, SIDE, SIDE, 3)`."""
     masks: NDArray[np.bool_]
@@ -73,7 +73,7 @@ class Bundle:
             self.real[task, :, metric],
             spread=self.spread[task, :, metric],
             n_test=self.n_groups[task, :, metric].astype(np.float64),
-            metric=METRICS[metric],
+            metric=SPE_METRICS[metric],
             kind=kind,
             largest_distance=self.settings.largest_distance,
         )
@@ -145,7 +145,7 @@ def load_bundle(path: Path) -> Bundle:
         msg = f"{path}: damaged (its content does not match its own hash); {REFIT}"
         raise InputError(msg)
     return Bundle(
-        settings=Settings(**head["settings"]),
+        settings=FitSettings(**head["settings"]),
         images=np.broadcast_to(tensors["images"], (*tensors["images"].shape[:3], 3)).copy(),
         masks=np.unpackbits(tensors["masks"], axis=-1, count=SIDE).astype(bool),
         pseudo=tensors["pseudo"],

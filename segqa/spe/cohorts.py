@@ -19,7 +19,7 @@ from segqa.data.objects import present_labels
 from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.spe.engines import SIDE, Canvas
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 
 TRUTH = "truth"
 REMEDY = "remove these files, or add their partners"
@@ -71,7 +71,7 @@ class Predicted:
         return np.unpackbits(self.masks[model][:, label], axis=-1).astype(bool)
 
 
-def read_labelled(images: Path, masks: Path, *, watch: Watch) -> Labelled:
+def read_training(images: Path, masks: Path, *, watch: Watch) -> Labelled:
     """Read the training images with their true masks; labels are the values that occur in them.
 
     Raises:
@@ -136,7 +136,7 @@ def read_predicted(
         present |= found
         if truth is not None:
             true_map = row.label_maps[TRUTH]
-            measured = np.full((len(predictions), len(labels), len(METRICS)), np.nan)
+            measured = np.full((len(predictions), len(labels), len(SPE_METRICS)), np.nan)
             if not _is_too_empty(case, true_map):
                 seen |= [bool((true_map == label).any()) for label in labels]
                 measured[:] = [measure_row(row.label_maps[model], true_map, labels) for model in predictions]
@@ -171,10 +171,10 @@ def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | 
 
 def measure_row(predicted: NDArray[np.int32], truth: NDArray[np.int32], labels: Sequence[int]) -> NDArray[np.float64]:
     """Return the six metrics of each label of one image at its own size, shape `(L, 6)`."""
-    values = np.empty((len(labels), len(METRICS)))
+    values = np.empty((len(labels), len(SPE_METRICS)))
     for position, label in enumerate(labels):
         found = metrics.all_metrics(predicted == label, truth == label)
-        values[position] = [metrics.finite_distance(found[name], truth.shape) for name in METRICS]
+        values[position] = [metrics.finite_distance(found[name], truth.shape) for name in SPE_METRICS]
     return values
 
 

@@ -17,7 +17,7 @@ from segqa.spe.bundle import MEAN, Bundle
 from segqa.spe.cohorts import Labelled, Predicted, Watch, read_predicted
 from segqa.spe.engines import Canvas, Engine
 from segqa.spe.fitting import count_groups, count_known, make_plan, measure_model, with_mean
-from segqa.spe.mapping import METRICS, Estimate
+from segqa.spe.mapping import SPE_METRICS, Estimate
 from segqa.spe.novelty import USUAL_SHARE, Embedder, find_novel
 from segqa.spe.pseudo import Pseudo, mean_defined
 from segqa.spe.support import MIN_PIXELS
@@ -26,7 +26,7 @@ MODEL = "predictions"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricEstimate:
     """The estimate of one metric for one task."""
 
     task: str
@@ -41,10 +41,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Estimates:
     """All estimates of one model on one set of images."""
 
-    rows: list[Row]
+    rows: list[MetricEstimate]
     n_images: int
     novel_share: float
     """Share of the images that are unlike the training images, 0..1."""
@@ -78,7 +78,7 @@ def estimate(
     embedder: Embedder,
     level: float = 0.9,
     watch: Watch,
-) -> Result:
+) -> Estimates:
     """Estimate every metric of a model on unlabelled images.
 
     Args:
@@ -109,10 +109,12 @@ def estimate(
     warnings = _warn_labels(found.other_labels) + _warn_extrapolation(rows, bundle)
     warnings += _warn_images(shown, bundle.images, novel)
     warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
-    return Result(rows, len(found.images), float(novel.mean()), warnings)
+    return Estimates(rows, len(found.images), float(novel.mean()), warnings)
 
 
-def estimate_models(bundle: Bundle, engine: Engine, found: Predicted, *, level: float = 0.9) -> dict[str, list[Row]]:
+def estimate_models(
+    bundle: Bundle, engine: Engine, found: Predicted, *, level: float = 0.9
+) -> dict[str, list[MetricEstimate]]:
     """Return the estimates of several models on the same images, by model.
 
     Args:
@@ -148,7 +150,7 @@ def _make_rows(
     groups: NDArray[np.int64],
     *,
     level: float,
-) -> list[Row]:
+) -> list[MetricEstimate]:
     """Return the estimate of every metric for every label, and for their mean when there are several.
 
     Args:
@@ -166,12 +168,12 @@ def _make_rows(
         half = np.concatenate([half, np.sqrt((half**2).sum(axis=0))[None] / len(measured)])
     rows = []
     for task, name in enumerate(bundle.tasks):
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(SPE_METRICS):
             inputs = float(pseudo[task, column]), float(agreement[task, column])
             mapping = bundle.mapping(size, task, column)
             found = mapping.estimate(np.array(inputs), n_groups=int(n_groups[task, column]), level=level)
             n = min(label.n for label in measured)
-            rows.append(Row(name, metric, found, *inputs, float(half[task, column]), n))
+            rows.append(MetricEstimate(name, metric, found, *inputs, float(half[task, column]), n))
     return rows
 
 
@@ -202,7 +204,7 @@ def _warn_size(n_usable: int, sizes: Sequence[int]) -> list[str]:
     ]
 
 
-def _warn_extrapolation(rows: Iterable[Row], bundle: Bundle) -> list[str]:
+def _warn_extrapolation(rows: Iterable[MetricEstimate], bundle: Bundle) -> list[str]:
     outside: dict[str, list[str]] = {}
     for row in rows:
         if row.estimate.extrapolates:

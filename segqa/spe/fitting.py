@@ -15,11 +15,11 @@ from segqa.errors import InputError
 from segqa.journal import Journal
 from segqa.spe import support
 from segqa.spe.agreement import measure_agreement
-from segqa.spe.bundle import Bundle, Settings
-from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_labelled, read_predicted
+from segqa.spe.bundle import Bundle, FitSettings
+from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_predicted, read_training
 from segqa.spe.engines import Canvas, Engine
-from segqa.spe.mapping import AUTO, METRICS, MIN_POINTS
-from segqa.spe.pseudo import Plan, Pseudo, Values, mean_defined, measure_pseudo
+from segqa.spe.mapping import AUTO, MIN_POINTS, SPE_METRICS
+from segqa.spe.pseudo import Pseudo, QueryPlan, Values, mean_defined, measure_pseudo
 
 Floats = NDArray[np.float64]
 Unit = tuple[int, str, int]
@@ -91,7 +91,7 @@ def fit_bundle(
         InputError: For anything that is wrong with the call or the files.
     """
     models = find_models(predictions)
-    training = read_labelled(*train, watch=watch)
+    training = read_training(*train, watch=watch)
     tested = read_predicted(test[0], models, labels=training.labels, truth=test[1], watch=watch)
     if tested.other_labels:
         others = ", ".join(map(str, tested.other_labels))
@@ -118,13 +118,13 @@ def _measure_all(
     engine: Engine,
     training: Labelled,
     tested: Predicted,
-    plans: list[Plan],
+    plans: list[QueryPlan],
     *,
     journal: Journal,
     count: Callable[[list[Unit]], Iterable[Unit]],
 ) -> Floats:
     """Return the pseudo performance of all models by plan, shape `(Z, K, L, 6)`."""
-    pseudo = np.empty((len(plans), len(tested.masks), len(training.labels), len(METRICS)))
+    pseudo = np.empty((len(plans), len(tested.masks), len(training.labels), len(SPE_METRICS)))
     units = [(*model, index) for model in enumerate(tested.masks) for index in range(len(plans))]
     known: dict[str, Values] = {row["step"]: row["values"] for row in journal.rows}
 
@@ -183,8 +183,10 @@ def _residuals(real: Floats, agreement: Floats) -> Floats:
     return left
 
 
-def _settings(engine: Engine, training: Labelled, tested: Predicted, sizes: list[int], options: FitOptions) -> Settings:
-    return Settings(
+def _settings(
+    engine: Engine, training: Labelled, tested: Predicted, sizes: list[int], options: FitOptions
+) -> FitSettings:
+    return FitSettings(
         engine=engine.name,
         engine_settings=engine.settings,
         labels=[str(label) for label in training.labels],
@@ -212,10 +214,10 @@ def choose_kinds(bundle: Bundle, kind: str) -> list[list[list[str]]]:
     ]
 
 
-def make_plan(n_support: int, n_queries: int, options: FitOptions | Settings, size: int) -> Plan:
+def make_plan(n_support: int, n_queries: int, options: FitOptions | FitSettings, size: int) -> QueryPlan:
     """Return the plan of a measurement; fit and estimate make it the same way."""
     orders = support.draw_orders(n_support, repeats=options.repeats, seed=options.seed)
-    return Plan(orders, n_queries, options.every_draw, options.tolerance, size, options.seed)
+    return QueryPlan(orders, n_queries, options.every_draw, options.tolerance, size, options.seed)
 
 
 def measure_model(
@@ -224,7 +226,7 @@ def measure_model(
     predicted: Predicted,
     model: str,
     *,
-    plan: Plan,
+    plan: QueryPlan,
     known: Mapping[str, Values] | None = None,
     keep: Callable[[str, Values], object] | None = None,
 ) -> list[Pseudo]:
@@ -265,7 +267,7 @@ def mapping_table(bundle: Bundle) -> pl.DataFrame:
     """Return the mappings of the largest support size with their leave-one-out errors, one row each."""
     rows = []
     for task, name in enumerate(bundle.tasks):
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(SPE_METRICS):
             mapping = bundle.mapping(0, task, column)
             rows.append(
                 {

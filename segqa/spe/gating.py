@@ -11,8 +11,8 @@ import polars as pl
 
 from segqa.errors import InputError
 from segqa.spe.bundle import MEAN
-from segqa.spe.estimating import Result
-from segqa.spe.mapping import LESS_IS_BETTER, METRICS, RANGES
+from segqa.spe.estimating import Estimates
+from segqa.spe.mapping import LESS_IS_BETTER, RANGES, SPE_METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ def parse_gates(texts: Iterable[str], word: Literal["under", "over"]) -> dict[st
             limit = float(number)
         except ValueError:
             limit = math.nan
-        if metric not in METRICS or not math.isfinite(limit) or metric in limits:
+        if metric not in SPE_METRICS or not math.isfinite(limit) or metric in limits:
             msg = f"gate {text!r}: write METRIC=NUMBER, once for a metric, for example dice=0.85; metrics: "
-            raise InputError(msg + ", ".join(METRICS))
+            raise InputError(msg + ", ".join(SPE_METRICS))
         low, high = RANGES[metric]
         if not low <= limit <= high:
             msg = (
@@ -60,7 +60,7 @@ def parse_gates(texts: Iterable[str], word: Literal["under", "over"]) -> dict[st
     return limits
 
 
-def check_gates(result: Result, *, under: Mapping[str, float], over: Mapping[str, float]) -> list[Gate]:
+def check_gates(result: Estimates, *, under: Mapping[str, float], over: Mapping[str, float]) -> list[Gate]:
     """Hold every label's interval, and that of their mean, against the limits.
 
     Args:
@@ -83,7 +83,7 @@ def check_gates(result: Result, *, under: Mapping[str, float], over: Mapping[str
     return gates
 
 
-def estimate_table(result: Result) -> pl.DataFrame:
+def estimate_table(result: Estimates) -> pl.DataFrame:
     """Return the estimates as a table for people, one row a label and metric."""
     return pl.DataFrame(
         [

@@ -32,9 +32,9 @@ SLACK = 0.1
 MIN_POINTS = 3
 """Two points lie on every line: a mapping from fewer than three says nothing about its own error."""
 
-METRICS = ("dice", "hd95", "precision", "recall", "jaccard", "pixel_correlation")
+SPE_METRICS = ("dice", "hd95", "precision", "recall", "jaccard", "pixel_correlation")
 """The six metrics in the order of the paper's Table 2."""
-RANGES = dict.fromkeys(METRICS, (0.0, 1.0)) | {"hd95": (0.0, np.inf), "pixel_correlation": (-1.0, 1.0)}
+RANGES = dict.fromkeys(SPE_METRICS, (0.0, 1.0)) | {"hd95": (0.0, np.inf), "pixel_correlation": (-1.0, 1.0)}
 LESS_IS_BETTER = frozenset({"hd95"})
 
 
@@ -150,7 +150,7 @@ def fit_mapping(
         real: Their real performance, shape `(K,)`.
         spread: Standard deviation over the test groups of what nothing measured explains, shape `(K,)`.
         n_test: Number of test groups in which the metric is defined, shape `(K,)`.
-        metric: One of `METRICS`.
+        metric: One of `SPE_METRICS`.
         kind: One of `KINDS`, or `auto`.
         largest_distance: What a distance to a missed object is: the largest diagonal of the images, in pixels.
 

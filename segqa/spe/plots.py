@@ -10,7 +10,7 @@ import numpy as np
 from segqa.data.files import check_writable, write_whole
 from segqa.errors import require
 from segqa.spe.bundle import Bundle
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 
 INPUTS = {"pseudo": "tab:blue", "agreement": "tab:orange"}
 """What a mapping takes, in order, and its colour."""
@@ -24,7 +24,7 @@ def check_plots(folder: Path) -> None:
         InputError: the folder cannot be written to.
     """
     require("matplotlib", "--plots", extra="report")
-    check_writable(folder / f"{METRICS[0]}.png")
+    check_writable(folder / f"{SPE_METRICS[0]}.png")
 
 
 def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
@@ -37,7 +37,7 @@ def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
         folder: Made when it is missing.
 
     Returns:
-        The files, in the order of `METRICS`.
+        The files, in the order of `SPE_METRICS`.
 
     Raises:
         MissingExtraError: without matplotlib.
@@ -47,7 +47,7 @@ def save_plots(bundle: Bundle, folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     files = []
-    for column, metric in enumerate(METRICS):
+    for column, metric in enumerate(SPE_METRICS):
         figure = Figure(figsize=(4 * len(bundle.tasks), 4), layout="constrained")
         for task, name in enumerate(bundle.tasks):
             mapping = bundle.mapping(0, task, column)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segqa import metrics
 from segqa.spe.engines import Canvas, CanvasMasks, Engine
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 from segqa.spe.support import choose_support
 
 NORMAL_95 = 1.96
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QueryPlan:
     """Which training image is queried with which draw, the same for every model."""
 
     orders: NDArray[np.int64]
@@ -80,7 +80,7 @@ def measure_pseudo(
     queries: tuple[Canvas, CanvasMasks],
     supports: tuple[Canvas, CanvasMasks],
     *,
-    plan: Plan,
+    plan: QueryPlan,
     key: str,
     known: Mapping[str, Values] | None = None,
     keep: Callable[[str, Values], object] | None = None,
@@ -97,7 +97,7 @@ def measure_pseudo(
         keep: Receives name and values of each new step the moment they are there.
     """
     images, truths = queries
-    values = np.full((len(plan.orders), plan.n_queries, len(METRICS)), np.nan)
+    values = np.full((len(plan.orders), plan.n_queries, len(SPE_METRICS)), np.nan)
     asked = np.zeros(plan.n_queries, dtype=bool)
     for number, step in enumerate(plan.steps()):
         name = f"{key}/{number}"
@@ -116,7 +116,7 @@ def measure_pseudo(
         asked[step.queries] = True
         if plan.tolerance is not None and asked.sum() >= MIN_QUERIES:
             result = _summarise(values, asked)
-            if result.half_width[METRICS.index("dice")] < plan.tolerance:
+            if result.half_width[SPE_METRICS.index("dice")] < plan.tolerance:
                 return result
     return _summarise(values, asked)
 
@@ -127,7 +127,7 @@ def measure_masks(found: CanvasMasks, truths: CanvasMasks) -> Floats:
     A distance to an empty mask is the image diagonal, so that missing an object never improves a mean.
     """
     measured = metrics.all_metrics_many(found, truths)
-    values = np.stack([measured[name] for name in METRICS], axis=1)
+    values = np.stack([measured[name] for name in SPE_METRICS], axis=1)
     return np.where(np.isinf(values), metrics.image_diagonal(found.shape[1:]), values)
 
 
@@ -147,8 +147,8 @@ def _summarise(values: Floats, asked: NDArray[np.bool_]) -> Pseudo:
     n, total = int(asked.sum()), len(asked)
     rows = by_image[defined]
     if n == total:  # all there are: nothing was left to chance
-        half = np.zeros(len(METRICS))
+        half = np.zeros(len(SPE_METRICS))
     else:
-        spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(len(METRICS), np.inf)
+        spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(len(SPE_METRICS), np.inf)
         half = NORMAL_95 * spread * np.sqrt((1 - n / total) / max(len(rows), 1))
     return Pseudo(mean_defined(by_image), half, n, int((~defined).sum()))

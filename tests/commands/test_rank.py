@@ -150,6 +150,16 @@ def test_a_case_without_any_score_has_no_file(run, scores, tmp_path):
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["a.png"]
 
 
+def test_an_object_without_the_others_of_its_label_is_not_drawn_as_all_of_them(run, scores, tmp_path):
+    pixels = np.zeros((8, 8))
+    pixels[1, 1] = pixels[6, 6] = 1
+    save(tmp_path / "masks" / "x" / "a.png", pixels)
+    scores.write_text(HEADER + "a,2,1,x,0.9,4,4,8,8\n")
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "best")
+    assert result.exit_code == 2
+    assert "object 2 of label 1 is one of 1 in the table; give the whole table" in result.stderr
+
+
 def test_a_missed_box_of_unknown_label_draws_nothing(run, scores, tmp_path):
     scores.write_text(HEADER + "a,1,1,x,0.9,0,0,8,8\na,1,unknown,x,0.1,5,5,8,8\n")
     save(tmp_path / "masks" / "x" / "a.png", np.eye(8))

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from segqa.journal import Journal
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 
 SHIFTS = (0, 3, 6, 10)
 WITHOUT_TORCH = """
@@ -84,7 +84,7 @@ def test_a_fit_prints_the_mappings_and_leaves_one_file(data, run, tmp_path):
     result = run(*fit_arguments(data, tmp_path / "spe.bundle"))
 
     assert result.exit_code == 0
-    assert all(metric in result.stdout for metric in METRICS)
+    assert all(metric in result.stdout for metric in SPE_METRICS)
     assert "4 models, 9 test images" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["spe.bundle"]
 
@@ -119,7 +119,7 @@ def test_json_holds_every_metric_with_its_interval_and_is_the_same_twice(data, b
     assert first.exit_code == 0
     assert first.stdout == second.stdout
     found = json.loads(first.stdout)
-    assert list(found["metrics"]) == list(METRICS)
+    assert list(found["metrics"]) == list(SPE_METRICS)
     for values in found["metrics"].values():
         assert values["lower"] <= values["estimate"] <= values["upper"]
         assert values["n"] == 7
@@ -250,4 +250,4 @@ def test_the_mappings_are_drawn_for_each_metric(data, run, tmp_path):
 
     run(*fit_arguments(data, tmp_path / "spe.bundle"), "--plots", tmp_path / "figures")
 
-    assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == sorted(METRICS)
+    assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == sorted(SPE_METRICS)

@@ -1,3 +1,4 @@
+import html
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -56,8 +57,16 @@ def test_the_summary_is_a_table_that_nothing_breaks_out_of():
     text = ci.step_summary(flags(), 7)
     assert "1 of 7 objects" in text
     row = text.splitlines()[-1]
-    assert row.startswith("| a%b  c:d,\\|&lt;e&gt;&amp;")
-    assert row.replace("\\|", "").count("|") == 6
+    assert html.unescape(row).startswith("| a%b  c:d,|<e>&")
+    assert row.count("|") == 6
+
+
+@pytest.mark.parametrize("name", ["a\\|b", "![x](http://y)", "`code`", "*loud*"])
+def test_a_name_is_shown_as_it_is_in_the_summary(name):
+    row = ci.step_summary(flags(name=name), 7).splitlines()[-1]
+    assert row.count("|") == 6
+    assert not set("<>[]`*\\") & set(row)
+    assert html.unescape(row).startswith(f"| {name}")
 
 
 def test_a_long_summary_is_cut_and_says_so():

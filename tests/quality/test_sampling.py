@@ -220,8 +220,8 @@ def test_the_boxes_of_references_are_mostly_a_little_off(monkeypatch):
 
 def test_nothing_is_found_perfectly_where_nothing_is():
     nothing = np.zeros((20, 20), bool)
-    example = build_example(np.zeros((20, 20, 3), np.uint8), nothing, nothing, None, 0.0, PROFILE, ("dice",))
-    assert example.targets == [1]
+    example = build_example(np.zeros((20, 20, 3), np.uint8), nothing, nothing, None, 0.0, PROFILE, ("dice", "hd95"))
+    assert example.targets.tolist() == [1, 0]
 
 
 def test_the_example_is_the_same_psi_as_in_scoring_and_its_truth_is_seen_through_the_same_view():

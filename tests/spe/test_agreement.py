@@ -7,7 +7,7 @@ from segqa import metrics
 from segqa.spe import agreement
 from segqa.spe.agreement import measure_agreement
 from segqa.spe.cohorts import Labelled, Predicted
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 
 
 class Majority:
@@ -54,7 +54,7 @@ def test_agreement_is_each_metric_of_the_predictions_against_what_training_masks
 
     for by_image, masks in zip(found[:, :, 0].swapaxes(0, 1), models.values(), strict=True):
         expected = [metrics.all_metrics(mask, square(40)) for mask in masks]
-        assert by_image.tolist() == [[each[name] for name in METRICS] for each in expected]
+        assert by_image.tolist() == [[each[name] for name in SPE_METRICS] for each in expected]
 
 
 def test_many_images_are_segmented_some_at_a_time(monkeypatch):

@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from segqa.errors import InputError
-from segqa.spe.bundle import Bundle, Settings, load_bundle, save_bundle
+from segqa.spe.bundle import Bundle, FitSettings, load_bundle, save_bundle
 
 
 def make_bundle(grey=True, n_labels=2):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 128, 128, 1 if grey else 3), dtype=np.uint8)
     n_tasks = n_labels + (n_labels > 1)
-    settings = Settings(
+    settings = FitSettings(
         engine="readout",
         engine_settings={"weights_sha256": "0"},
         labels=[str(label + 1) for label in range(n_labels)],

@@ -6,8 +6,8 @@ from PIL import Image
 
 from segqa import metrics
 from segqa.errors import InputError
-from segqa.spe.cohorts import read_labelled, read_predicted, shrink_image, shrink_mask
-from segqa.spe.mapping import METRICS
+from segqa.spe.cohorts import read_predicted, read_training, shrink_image, shrink_mask
+from segqa.spe.mapping import SPE_METRICS
 
 
 def pass_on(cases, _description, _total):
@@ -37,7 +37,7 @@ def test_labels_are_the_values_that_occur_and_an_image_without_one_has_an_empty_
     images = write(tmp_path / "images", pictures("ab"))
     masks = {"a": label_map(l1=(10, 10, 20, 20), l4=(40, 40, 15, 20)), "b": label_map(l1=(5, 5, 30, 30))}
 
-    found = read_labelled(images, write(tmp_path / "masks", masks), watch=pass_on)
+    found = read_training(images, write(tmp_path / "masks", masks), watch=pass_on)
 
     assert found.labels == [1, 4]
     assert found.images.shape == (2, 128, 128, 3)
@@ -73,7 +73,7 @@ def test_predictions_are_measured_at_the_images_own_size(tmp_path):
 
     expected = metrics.all_metrics(models["one"]["a"] == 1, truth["a"] == 1)
     assert found.real.shape == (2, 2, 1, 6)
-    assert found.real[0, 0, 0].tolist() == [expected[name] for name in METRICS]
+    assert found.real[0, 0, 0].tolist() == [expected[name] for name in SPE_METRICS]
     assert found.real[0, 1, 0].tolist() == pytest.approx([0, np.hypot(60, 80), 0, 0, 0, 0])
     np.testing.assert_array_equal(found.mask_of("one", 0)[0], shrink_mask(models["one"]["a"] == 1))
 
@@ -89,7 +89,7 @@ def test_slices_of_a_volume_with_under_twenty_labelled_pixels_are_left_out(tmp_p
         (tmp_path / name).mkdir()
         nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / name / "case.nii.gz")
 
-    found = read_labelled(tmp_path / "images", tmp_path / "masks", watch=pass_on)
+    found = read_training(tmp_path / "images", tmp_path / "masks", watch=pass_on)
 
     assert len(found.images) == 2
 
@@ -131,11 +131,11 @@ def test_bad_training_data_is_one_line(tmp_path):
     constant = write(tmp_path / "constant", {"a": np.full((60, 80), 7), "b": pictures("b")["b"]})
     lonely = write(tmp_path / "lonely", {"a": fitting["a"]})
 
-    refuse("no foreground in any training mask", lambda: read_labelled(images, empty, watch=pass_on))
-    refuse("30", lambda: read_labelled(images, other, watch=pass_on))
+    refuse("no foreground in any training mask", lambda: read_training(images, empty, watch=pass_on))
+    refuse("30", lambda: read_training(images, other, watch=pass_on))
     masks = write(tmp_path / "masks", fitting)
-    refuse("1 of 2 images are constant", lambda: read_labelled(constant, masks, watch=pass_on))
-    refuse("without partner", lambda: read_labelled(images, lonely, watch=pass_on))
+    refuse("1 of 2 images are constant", lambda: read_training(constant, masks, watch=pass_on))
+    refuse("without partner", lambda: read_training(images, lonely, watch=pass_on))
 
 
 def test_bad_test_data_is_one_line(tmp_path):

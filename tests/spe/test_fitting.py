@@ -12,7 +12,7 @@ from segqa.errors import InputError
 from segqa.spe.bundle import load_bundle, save_bundle
 from segqa.spe.estimating import estimate
 from segqa.spe.fitting import FitOptions, count_groups, find_models, fit_bundle, mapping_table, spread_left, with_mean
-from segqa.spe.mapping import METRICS
+from segqa.spe.mapping import SPE_METRICS
 from segqa.spe.novelty import find_novel
 
 
@@ -98,7 +98,7 @@ def test_a_bundle_has_a_mapping_for_each_size_and_metric(bundle):
     assert bundle.pseudo.shape == (2, 1, 5, 6)
     assert bundle.agreement.shape == (1, 5, 6)
     assert bundle.real[0, :, 0].tolist() == sorted(bundle.real[0, :, 0], reverse=True)
-    assert mapping_table(bundle)["metric"].to_list() == list(METRICS)
+    assert mapping_table(bundle)["metric"].to_list() == list(SPE_METRICS)
 
 
 def test_labels_that_were_not_taught_and_training_images_among_the_test_images_are_warned_of(tmp_path):
@@ -252,7 +252,7 @@ def test_the_test_set_itself_is_estimated_as_the_mapping_says(bundle, sets):
 
     index = bundle.settings.models.index("shift04")
     for row in rows:
-        column = METRICS.index(row.metric)
+        column = SPE_METRICS.index(row.metric)
         measured = np.array([bundle.pseudo[0, 0, index, column], bundle.agreement[0, index, column]])
         assert row.estimate.value == pytest.approx(bundle.mapping(0, 0, column).predict(measured[None])[0])
         assert [row.pseudo, row.agreement] == measured.tolist()
@@ -345,7 +345,7 @@ def test_json_has_one_entry_a_metric_and_labels_apart(tmp_path):
 
     found = apply(fit(train, test), test, "shift03").as_json()
 
-    assert list(found["metrics"]) == list(METRICS)
+    assert list(found["metrics"]) == list(SPE_METRICS)
     assert set(found["metrics"]["dice"]) == {"estimate", "lower", "upper", "n"}
     assert list(found["labels"]) == ["1", "2"]
     assert found["warnings"] == []

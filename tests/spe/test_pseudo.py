@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segqa import metrics
-from segqa.spe.mapping import METRICS
-from segqa.spe.pseudo import MIN_QUERIES, Plan, measure_masks, measure_pseudo
+from segqa.spe.mapping import SPE_METRICS
+from segqa.spe.pseudo import MIN_QUERIES, QueryPlan, measure_masks, measure_pseudo
 from segqa.spe.support import draw_orders
 
 
@@ -44,7 +44,7 @@ def measure(plan, *, queries=None, supports=None, engine=None, **steps):
 
 
 def test_each_image_is_queried_once_and_the_draws_rotate():
-    plan = Plan(draw_orders(20), 50)
+    plan = QueryPlan(draw_orders(20), 50)
 
     steps = list(plan.steps())
 
@@ -53,13 +53,13 @@ def test_each_image_is_queried_once_and_the_draws_rotate():
 
 
 def test_every_draw_queries_all_images_each_time():
-    steps = list(Plan(draw_orders(20), 50, every_draw=True).steps())
+    steps = list(QueryPlan(draw_orders(20), 50, every_draw=True).steps())
 
     assert [len(step.queries) for step in steps] == [50] * 6
 
 
 def test_the_mean_is_over_the_draws_of_each_image_then_over_the_images():
-    plan = Plan(draw_orders(12, repeats=2), 5, every_draw=True, support_size=3)
+    plan = QueryPlan(draw_orders(12, repeats=2), 5, every_draw=True, support_size=3)
     queries, supports = squares(5), squares(12, seed=1)
 
     found = measure(plan, queries=queries, supports=supports)
@@ -68,15 +68,15 @@ def test_the_mean_is_over_the_draws_of_each_image_then_over_the_images():
     for truth in queries[1]:
         shown = [supports[1][np.sort(order[:3])[0]] for order in plan.orders]
         by_hand.append(np.mean([metrics.dice(mask, truth) for mask in shown]))
-    assert found.mean[METRICS.index("dice")] == pytest.approx(np.mean(by_hand))
+    assert found.mean[SPE_METRICS.index("dice")] == pytest.approx(np.mean(by_hand))
     assert found.n == 5
 
 
 def test_a_tolerance_stops_early_and_the_true_mean_is_near():
-    everything = measure(Plan(draw_orders(40), 400))
+    everything = measure(QueryPlan(draw_orders(40), 400))
     engine = Copycat()
 
-    part = measure(Plan(draw_orders(40), 400, tolerance=0.05), engine=engine)
+    part = measure(QueryPlan(draw_orders(40), 400, tolerance=0.05), engine=engine)
 
     assert MIN_QUERIES <= part.n < 200
     assert sum(n for n, _ in engine.calls) == part.n
@@ -85,17 +85,17 @@ def test_a_tolerance_stops_early_and_the_true_mean_is_near():
 
 
 def test_a_tolerance_that_cannot_be_met_early_queries_all():
-    found = measure(Plan(draw_orders(40), 60, tolerance=0.0))
+    found = measure(QueryPlan(draw_orders(40), 60, tolerance=0.0))
 
     assert found.n == 60
 
 
 def test_nothing_is_left_to_chance_when_all_images_are_queried():
-    assert measure(Plan(draw_orders(40), 60)).half_width == pytest.approx(np.zeros(6))
+    assert measure(QueryPlan(draw_orders(40), 60)).half_width == pytest.approx(np.zeros(6))
 
 
 def test_the_half_width_is_that_of_the_mean_of_a_part_of_a_finite_population():
-    plan = Plan(draw_orders(40), 400, tolerance=0.05)
+    plan = QueryPlan(draw_orders(40), 400, tolerance=0.05)
     queries, supports = squares(400), squares(40, seed=1)
 
     found = measure(plan, queries=queries, supports=supports)
@@ -103,11 +103,11 @@ def test_the_half_width_is_that_of_the_mean_of_a_part_of_a_finite_population():
     asked = np.concatenate([step.queries for step in plan.steps()])[: found.n]
     dice = [metrics.dice(supports[1][0], queries[1][row]) for row in asked]  # what the copycat finds everywhere
     expected = 1.96 * np.std(dice, ddof=1) * np.sqrt((1 - found.n / 400) / found.n)
-    assert found.half_width[METRICS.index("dice")] == pytest.approx(expected)
+    assert found.half_width[SPE_METRICS.index("dice")] == pytest.approx(expected)
 
 
 def test_a_model_without_usable_predictions_finds_nothing():
-    plan = Plan(draw_orders(4), 6)
+    plan = QueryPlan(draw_orders(4), 6)
     images, masks = squares(4)
 
     found = measure(plan, supports=(images, np.zeros_like(masks)))
@@ -116,7 +116,7 @@ def test_a_model_without_usable_predictions_finds_nothing():
 
 
 def test_images_without_foreground_on_both_sides_are_counted_and_left_out():
-    plan = Plan(draw_orders(4), 6)
+    plan = QueryPlan(draw_orders(4), 6)
     images, masks = squares(6)
     masks[:2] = False
 
@@ -127,7 +127,7 @@ def test_images_without_foreground_on_both_sides_are_counted_and_left_out():
 
 
 def test_finished_steps_are_not_done_again():
-    plan = Plan(draw_orders(10), 30)
+    plan = QueryPlan(draw_orders(10), 30)
     kept = {}
     first = measure(plan, keep=kept.__setitem__)
     engine = Copycat()
@@ -144,5 +144,5 @@ def test_masks_are_measured_as_metrics_does_with_the_diagonal_for_a_missed_objec
     found = measure_masks(np.stack([masks[0], np.zeros_like(masks[1])]), masks[1:])
 
     expected = metrics.all_metrics(masks[0], masks[1])
-    assert found[0].tolist() == [expected[name] for name in METRICS]
-    assert found[1, METRICS.index("hd95")] == pytest.approx(np.hypot(128, 128))
+    assert found[0].tolist() == [expected[name] for name in SPE_METRICS]
+    assert found[1, SPE_METRICS.index("hd95")] == pytest.approx(np.hypot(128, 128))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from segqa.spe.cohorts import measure_row
 from segqa.spe.engines import create_engine
-from segqa.spe.pseudo import Plan, measure_pseudo
+from segqa.spe.pseudo import QueryPlan, measure_pseudo
 from segqa.spe.support import draw_orders
 from segqa.statistics import pearson
 
@@ -38,7 +38,7 @@ def test_pseudo_dice_follows_the_true_dice_of_spoilt_hearts(shared_data):
 
     queries, (images, truths) = load(named["train"][::4]), load(named["extra"])
     engine, rng = create_engine("readout"), np.random.default_rng(0)
-    plan = Plan(draw_orders(len(images)), len(queries[0]), support_size=22)
+    plan = QueryPlan(draw_orders(len(images)), len(queries[0]), support_size=22)
     real, pseudo = [], []
     for strength in (0.5, 2, 4, 7, 11, 16):
         masks = np.stack([spoil(truth, strength, rng) for truth in truths])
