@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from segqa.errors import InputError
-from segqa.schema import SCHEMA_NAME
+from segqa.schema import TableName
 from segqa.weights import DEFAULT_EVALUATOR
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Result:
 
     frame: pl.DataFrame
 
-    schema_name = SCHEMA_NAME
+    schema_name = TableName.SCORES
 
     def __len__(self) -> int:
         return self.frame.height
@@ -105,7 +105,7 @@ class Scores(Result):
 class Flags(Result):
     """What `flag` found: rows to look at, worst first, and why."""
 
-    schema_name = "segqa.flags"
+    schema_name = TableName.FLAGS
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,7 +115,7 @@ class Selection(Result):
     quality: pl.DataFrame | None = None
     """How good the choice is against an oracle, one model and chance, when the truth was given."""
 
-    schema_name = "segqa.selection"
+    schema_name = TableName.SELECTION
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,20 +131,13 @@ class Comparison(Result):
     scores: pl.DataFrame = field(default_factory=pl.DataFrame)
     """What was compared, with `true_dice` when the truth was given."""
 
-    schema_name = "segqa.benchmark"
+    schema_name = TableName.BENCHMARK
 
     def plots(self) -> Mapping[str, Figure]:
         """Return the figures by name: the histogram, and those against the truth when it was given."""
-        from segqa.output import plots
+        from segqa.output.plots import draw
 
-        figures = {"histogram": plots.score_histogram(self.scores)}
-        if self.agreement is not None:
-            figures |= {
-                "scatter": plots.truth_scatter(self.scores),
-                "risk_coverage": plots.risk_coverage_curve(self.scores),
-                "reliability": plots.reliability_curve(self.scores),
-            }
-        return figures
+        return draw(self.scores)
 
 
 Table = Result | pl.DataFrame | str | Path

@@ -23,22 +23,11 @@ from segqa.errors import InputError
 from segqa.journal import journal_key
 from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
+from segqa.schema import RECORD_SCHEMA, SKIPPED_SCHEMA
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions
 
 if TYPE_CHECKING:
     from segqa.segmenters.base import Segmenter
-
-RECORD_SCHEMA: dict[str, pl.DataType] = {
-    **dict.fromkeys(("case", "group", "dataset", "split", "label", "object", "source", "prompt"), pl.String()),
-    **dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Int64()),
-    **dict.fromkeys(("true_dice", "true_hd_px", "true_hd95_px", "true_jaccard", "confidence"), pl.Float64()),
-}
-"""One row per object, source and prompt; the box is in pixels of the image, half-open."""
-
-SKIPPED_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
-    ("case", "group", "dataset", "split", "label", "object", "source", "prompt", "reason"), pl.String()
-)
-"""One row for whatever was not made; empty cells mean all of it."""
 
 RECORDS, SKIPPED = "records.csv", "skipped.csv"
 

@@ -3,16 +3,36 @@
 Distances carry their unit in the name (`_px`, `_mm`). Scores are in 0..1; an empty cell means "not available".
 """
 
+from enum import StrEnum
+
 import polars as pl
 
-SCHEMA_NAME = "segqa.scores"
 SCHEMA_VERSION = 1
 
-#: What makes a row unique, and what tables are joined on; without the model, what makes an object.
-KEY_COLUMNS = ("case", "object", "label", "model")
-OBJECT_COLUMNS = KEY_COLUMNS[:-1]
 
-#: One row per case, object and model. `object` counts from 1 inside a case; `label` is the label's value or name.
+class TableName(StrEnum):
+    """Name of a kind of table, which JSON and Parquet carry beside the version."""
+
+    SCORES = "segqa.scores"
+    EVALUATION = "segqa.evaluation"
+    FLAGS = "segqa.flags"
+    SELECTION = "segqa.selection"
+    SELECTION_QUALITY = "segqa.selection_quality"
+    BENCHMARK = "segqa.benchmark"
+    AGREEMENT = "segqa.agreement"
+    RECORDS = "segqa.records"
+    SKIPPED = "segqa.skipped"
+
+
+KEY_COLUMNS = ("case", "object", "label", "model")
+"""What makes a row unique, and what tables are joined on."""
+
+OBJECT_COLUMNS = KEY_COLUMNS[:-1]
+"""What makes an object."""
+
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+"""The box in pixels of the image, half-open."""
+
 SCORE_SCHEMA: dict[str, pl.DataType] = {
     "case": pl.String(),
     "object": pl.String(),
@@ -33,9 +53,10 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "status": pl.String(),
     "reason": pl.String(),
 }
+"""One row per case, object and model. `object` counts from 1 within its label; `label` is the label's value."""
+
 SCORE_COLUMNS = tuple(SCORE_SCHEMA)
 
-#: The true metrics that `segqa evaluate` writes beside the same keys.
 TRUTH_SCHEMA: dict[str, pl.DataType] = {
     "case": pl.String(),
     "object": pl.String(),
@@ -53,9 +74,22 @@ TRUTH_SCHEMA: dict[str, pl.DataType] = {
     "status": pl.String(),
     "reason": pl.String(),
 }
+"""The true metrics that `segqa evaluate` writes beside the same keys."""
 
-#: `status` of a row: scored; scored, but look at `reason`; could not be scored.
+RECORD_SCHEMA: dict[str, pl.DataType] = {
+    **dict.fromkeys(("case", "group", "dataset", "split", "label", "object", "source", "prompt"), pl.String()),
+    **dict.fromkeys(BOX_COLUMNS, pl.Int64()),
+    **dict.fromkeys(("true_dice", "true_hd_px", "true_hd95_px", "true_jaccard", "confidence"), pl.Float64()),
+}
+"""The masks that `segqa prepare` made: one row per object, source and prompt."""
+
+SKIPPED_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
+    ("case", "group", "dataset", "split", "label", "object", "source", "prompt", "reason"), pl.String()
+)
+"""What `segqa prepare` did not make, one row each; empty cells mean all of it."""
+
 STATUS_OK, STATUS_WARNING, STATUS_ERROR = "ok", "warning", "error"
+"""`status` of a row: scored; scored, but look at `reason`; could not be scored."""
 
-#: `box_source` of a row.
 BOX_FROM_FILE, BOX_FROM_MASK, BOX_FROM_IMAGE = "file", "mask", "image"
+"""`box_source` of a row."""

@@ -41,6 +41,7 @@ def benchmark(
     """
     from segqa.decisions import benchmarking
     from segqa.output import tables
+    from segqa.schema import TableName
 
     check_output(output, file_format, scores, truth)
     frame = tables.read_scores(scores)
@@ -48,7 +49,9 @@ def benchmark(
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
     if remark := benchmarking.overlap_remark(found):
         console.warn(remark)
-    hand_over(found.models, output=output, file_format=file_format, schema="segqa.benchmark", title="Predicted scores")
+    hand_over(
+        found.models, output=output, file_format=file_format, schema=TableName.BENCHMARK, title="Predicted scores"
+    )
     if file_format == "table":
         if found.differences.height:
             console.table(found.differences, title="Differences of models on the same objects")

@@ -55,6 +55,7 @@ def evaluate(
     from segqa.data.files import list_some
     from segqa.decisions import agreement, evaluation
     from segqa.output import tables
+    from segqa.schema import TableName
 
     check_output(output, file_format, scores, boxes)
     chosen = parse_labels(labels)
@@ -77,7 +78,7 @@ def evaluate(
         table,
         output=output,
         file_format=file_format,
-        schema="segqa.evaluation",
+        schema=TableName.EVALUATION,
         title="True metrics",
         shown=SHOWN,
         quiet=known is not None,
@@ -85,4 +86,4 @@ def evaluate(
     if known is not None:
         agreed = agreement.agreement_table(join_truth(known, table))
         title = "Agreement of predicted and true Dice"
-        hand_over(agreed, output=None, file_format=file_format, schema="segqa.statistics", title=title)
+        hand_over(agreed, output=None, file_format=file_format, schema=TableName.AGREEMENT, title=title)

@@ -55,6 +55,10 @@ def flag(
     """
     from segqa.decisions import flagging, gates
     from segqa.output import ci, tables
+    from segqa.schema import TableName
+
+    if quiet:
+        console.set_quiet(True)
 
     check_output(output, file_format, scores)
     spare_inputs(junit, scores)
@@ -68,7 +72,7 @@ def flag(
     flags = flagging.flag(frame, **rule, use=use, per=per)
     title = f"{flags.height} of {frame.height} objects to look at, worst first"
     hand_over(
-        flags, output=output, file_format=file_format, schema="segqa.flags", title=title, shown=SHOWN, quiet=quiet
+        flags, output=output, file_format=file_format, schema=TableName.FLAGS, title=title, shown=SHOWN, quiet=quiet
     )
     if junit is not None:
         ci.write_junit(junit, frame, flags)

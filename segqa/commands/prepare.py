@@ -212,10 +212,11 @@ def _finish(plan: PreparePlan, out: Path) -> None:
     """Write the tables, print the summary, and end with 4 when a case could not be read."""
     from segqa.output.tables import write_table
     from segqa.prepared import RECORDS, SKIPPED, read_tables, summarise
+    from segqa.schema import TableName
 
     records, skipped = read_tables(plan, out)
-    write_table(records, out / RECORDS, schema="segqa.records")
-    write_table(skipped, out / SKIPPED, schema="segqa.skipped")
+    write_table(records, out / RECORDS, schema=TableName.RECORDS)
+    write_table(skipped, out / SKIPPED, schema=TableName.SKIPPED)
     objects = records.select("case", "object").n_unique()
     console.table(summarise(records), title=f"True Dice of {records.height} masks of {objects} objects in {out}")
     if records.is_empty():

@@ -85,6 +85,7 @@ def rank(
     """
     from segqa.decisions import ranking
     from segqa.output import tables
+    from segqa.schema import TableName
 
     check_output(output, file_format, scores, truth, boxes, calibration)
     if truth is not None and file_format == "parquet":
@@ -121,13 +122,13 @@ def rank(
     joined = None if truth is None else join_truth(frame, tables.read_truth(truth))
     chosen = ranking.rank(frame)
     if joined is None:
-        hand_over(chosen, output=output, file_format=file_format, schema="segqa.selection", title=TITLE, shown=SHOWN)
+        hand_over(chosen, output=output, file_format=file_format, schema=TableName.SELECTION, title=TITLE, shown=SHOWN)
     else:
         if output is not None:
-            tables.write_table(chosen, output, schema="segqa.selection")
+            tables.write_table(chosen, output, schema=TableName.SELECTION)
             console.note(f"{chosen.height} rows written to {output}")
         compared = ranking.selection_table(joined)
-        hand_over(compared, output=None, file_format=file_format, schema="segqa.selection_quality", title=COMPARED)
+        hand_over(compared, output=None, file_format=file_format, schema=TableName.SELECTION_QUALITY, title=COMPARED)
     if copy_best is not None and named is not None:
         from segqa.decisions import composing
 

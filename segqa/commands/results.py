@@ -65,8 +65,7 @@ def hand_over(
 
     if output is not None:
         tables.write_table(frame, output, schema=schema)
-        if not quiet:
-            console.note(f"{frame.height} rows written to {output}")
+        console.note(f"{frame.height} rows written to {output}")
     if quiet or file_format == "parquet":
         return
     if file_format == "table":

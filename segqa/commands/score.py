@@ -79,6 +79,7 @@ def score(
     from segqa.data.reading import Reading
     from segqa.output.runrecord import record_path
     from segqa.runtime import require_torch
+    from segqa.schema import TableName
     from segqa.scores import plan_score, run_score, to_table
 
     if error_maps is not None:
@@ -116,7 +117,7 @@ def score(
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     title = f"Predicted quality of {table.height} objects"
-    hand_over(table, output=target, file_format=file_format, schema="segqa.scores", title=title, shown=SHOWN)
+    hand_over(table, output=target, file_format=file_format, schema=TableName.SCORES, title=title, shown=SHOWN)
     journal.unlink(missing_ok=True)
     if error_maps is not None:
         from segqa.output.overlays import write_error_maps

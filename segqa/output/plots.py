@@ -99,8 +99,20 @@ def reliability_curve(frame: pl.DataFrame) -> Figure:
     return figure
 
 
+def draw(scores: pl.DataFrame) -> dict[str, Figure]:
+    """Return every figure by name that the table has the columns for; those against the truth need `true_dice`."""
+    figures = {"histogram": score_histogram(scores)}
+    if "true_dice" in scores.columns:
+        figures |= {
+            "scatter": truth_scatter(scores),
+            "risk_coverage": risk_coverage_curve(scores),
+            "reliability": reliability_curve(scores),
+        }
+    return figures
+
+
 def save_plots(scores: pl.DataFrame, folder: Path, *, formats: tuple[str, ...] = ("png", "svg")) -> list[Path]:
-    """Write every figure that the table has the columns for; those against the truth need `true_dice`.
+    """Write the figures of `draw`.
 
     Returns:
         The files written.
@@ -109,14 +121,7 @@ def save_plots(scores: pl.DataFrame, folder: Path, *, formats: tuple[str, ...] =
         MissingExtraError: matplotlib is not installed.
         InputError: A file cannot be written.
     """
-    figures = {"histogram": score_histogram(scores)}
-    if "true_dice" in scores.columns:
-        figures |= {
-            "scatter": truth_scatter(scores),
-            "risk_coverage": risk_coverage_curve(scores),
-            "reliability": reliability_curve(scores),
-        }
-    return [path for name, figure in figures.items() for path in _save(figure, folder, name, formats)]
+    return [path for name, figure in draw(scores).items() for path in _save(figure, folder, name, formats)]
 
 
 def _save(figure: Figure, folder: Path, name: str, formats: tuple[str, ...]) -> list[Path]:

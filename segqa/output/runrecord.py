@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-RECORD_SCHEMA = "segqa.run"
+RUN_NAME = "segqa.run"
 RECORD_VERSION = 1
 
 _REPORTED = ("numpy", "scipy", "polars", "pillow", "onnxruntime", "torch", "timm")
@@ -84,7 +84,7 @@ def write_run_record(path: Path, record: RunRecord) -> None:
         InputError: The file cannot be written.
     """
     document = {
-        "schema": RECORD_SCHEMA,
+        "schema": RUN_NAME,
         "version": RECORD_VERSION,
         "versions": versions(),
         "platform": platform.platform(),

@@ -19,7 +19,7 @@ from polars.exceptions import PolarsError
 from segqa import __version__
 from segqa.data.files import write_whole
 from segqa.errors import InputError
-from segqa.schema import KEY_COLUMNS, SCHEMA_NAME, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA
+from segqa.schema import KEY_COLUMNS, SCHEMA_VERSION, SCORE_SCHEMA, STATUS_OK, TRUTH_SCHEMA, TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,9 @@ def check_truth(frame: pl.DataFrame, name: str = "the truth") -> pl.DataFrame:
     return _check(frame, TRUTH_SCHEMA, (*KEY_COLUMNS, "true_dice"), name)
 
 
-def write_table(frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = SCHEMA_NAME) -> None:
+def write_table(
+    frame: pl.DataFrame, path: Path, *, file_format: str | None = None, schema: str = TableName.SCORES
+) -> None:
     """Write a table in one step: a reader sees the old file or the whole new one.
 
     Args:
@@ -89,7 +91,7 @@ def write_table(frame: pl.DataFrame, path: Path, *, file_format: str | None = No
     write_whole(path, lambda file: _dump(frame, file, file_format, schema))
 
 
-def render(frame: pl.DataFrame, file_format: str, *, schema: str = SCHEMA_NAME) -> str:
+def render(frame: pl.DataFrame, file_format: str, *, schema: str = TableName.SCORES) -> str:
     """Return a table as CSV, JSON or JSON lines for stdout.
 
     Raises:
