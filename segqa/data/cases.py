@@ -13,7 +13,7 @@ from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
 from segqa.data.formats import FLAT_FORMATS, sniff
 from segqa.data.grids import Grid, compare_affines
-from segqa.data.images import read_image
+from segqa.data.images import read_image_beside
 from segqa.data.masks import read_label_volume, read_mask
 from segqa.data.pairing import Pairs, pair_files
 from segqa.data.reading import Reading
@@ -168,17 +168,13 @@ def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
         InputError: A file cannot be read, a mask differs in size, or a box lies outside.
     """
     chosen = reading or Reading()
-    image = read_image(case.image, window=chosen.window, nan=chosen.nan)
     wanted = asked_labels(chosen.labels, case.boxes)
     masks = {model: read_mask(source, labels=wanted) for model, source in case.masks.items()}
     sizes = {mask.pixels.shape for mask in masks.values()}
-    upright, stored = image.pixels.shape[:2], image.pixels.shape[1::-1]
-    if "exif-rotated" in image.warnings and sizes == {stored} != {upright}:
-        image = read_image(case.image, window=chosen.window, nan=chosen.nan, orient=False)
-        image.warnings.append("exif-ignored: the masks fit the image as it is stored")
+    image = read_image_beside(case.image, sizes, window=chosen.window, nan=chosen.nan)
     for model, mask in masks.items():
         check_same_size(image.pixels.shape, mask.pixels.shape, case.image, case.masks[model])
-        remark = compare_affines(image.affine, mask.affine, slice_ranges(case.image, upright))
+        remark = compare_affines(image.affine, mask.affine, slice_ranges(case.image, image.pixels.shape[:2]))
         if remark is not None:
             mask.warnings.append(remark)
     return LoadedCase(image, masks, _place_boxes(case, image))

@@ -14,6 +14,8 @@ from segqa.data.volumes import cut_slice, read_volume, remember
 from segqa.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
     from PIL.Image import Image as PillowImage
 
@@ -64,6 +66,26 @@ def read_image(
     picture.pixels = _to_rgb(picture, source, limits or default, nan)
     if inverted:
         picture.pixels = 255 - picture.pixels
+    return picture
+
+
+def read_image_beside(
+    source: Source,
+    sizes: Collection[tuple[int, ...]],
+    *,
+    window: tuple[float, float] | None = None,
+    nan: NanPolicy = "error",
+) -> Picture:
+    """Read an image whose masks have these sizes, `(H, W)` each.
+
+    One that its EXIF orientation turns away from its masks is taken as it is stored, with the warning `exif-ignored`.
+    Arguments, result and errors are else those of `read_image`.
+    """
+    picture = read_image(source, window=window, nan=nan)
+    upright, stored = picture.pixels.shape[:2], picture.pixels.shape[1::-1]
+    if "exif-rotated" in picture.warnings and set(sizes) == {stored} != {upright}:
+        picture = read_image(source, window=window, nan=nan, orient=False)
+        picture.warnings.append("exif-ignored: the masks fit the image as it is stored")
     return picture
 
 

@@ -6,7 +6,7 @@ Example number n depends on the seed and n only, so training can stop anywhere a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -146,21 +146,26 @@ class Sampler:
             labels = _merge_neighbour(labels, rng)
         truth = labels == OWN
         box = _reference_box(truth, rng)
-        kind = rng.uniform() * (1 - mix.predictions - mix.spoilt_predictions - mix.wrong)
+        kind = self._synthetic_kind(rng)
         others = np.unique(labels[labels > OWN])
-        if kind < mix.swapped and others.size:  # only a box tells which object was meant
+        if kind == "swapped" and others.size:  # only a box tells which object was meant
             return _Choice(image, labels, labels == rng.choice(others), box, record.truth_outside)
-        kind -= mix.swapped
         shown = self._shown_box(box, rng)
-        if 0 <= kind < mix.confused:
+        if kind == "confused":
             mask = truth | (labels == rng.choice(others)) if others.size else fill_holes(truth, rng)
-            return _Choice(image, labels, mask, shown, record.truth_outside)
-        kind -= mix.confused
-        for share, make in ((mix.empty, empty), (mix.whole_box, whole_box), (mix.reference, _as_it_is)):
-            if 0 <= kind < share:
-                return _Choice(image, labels, make(truth, rng), shown, record.truth_outside)
-            kind -= share
-        return _Choice(image, labels, self._corrupt(truth, image, rng), shown, record.truth_outside)
+        elif kind in _MAKERS:
+            mask = _MAKERS[kind](truth, rng)
+        else:
+            mask = self._corrupt(truth, image, rng)
+        return _Choice(image, labels, mask, shown, record.truth_outside)
+
+    def _synthetic_kind(self, rng: np.random.Generator) -> str:
+        """Draw what is made of a reference; what the named kinds leave is `corrupted`."""
+        mix = self.mixture
+        place = rng.uniform() * (1 - mix.predictions - mix.spoilt_predictions - mix.wrong)
+        names = ("swapped", "confused", "empty", "whole_box", "reference")
+        ends = np.cumsum([getattr(mix, name) for name in names])
+        return (*names, "corrupted")[int(np.searchsorted(ends, place, side="right"))]
 
     def _pick(self, groups: Sequence[_Labels], rng: np.random.Generator) -> Record:
         sizes = np.array([sum(len(records) for records in labels) for labels in groups])
@@ -196,6 +201,13 @@ class _Choice:
 def _as_it_is(mask: Mask, rng: np.random.Generator) -> Mask:
     del rng
     return mask
+
+
+_MAKERS: Mapping[str, Callable[[Mask, np.random.Generator], Mask]] = {
+    "empty": empty,
+    "whole_box": whole_box,
+    "reference": _as_it_is,
+}
 
 
 def is_wrong(record: Record) -> bool:

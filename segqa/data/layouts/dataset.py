@@ -14,7 +14,7 @@ from segqa.data.cases import find_cases
 from segqa.data.checks import check_same_size
 from segqa.data.files import list_some
 from segqa.data.groups import group_of
-from segqa.data.images import read_image
+from segqa.data.images import read_image_beside
 from segqa.data.masks import read_mask
 from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, LabelMap, Mask, PromptBox, Source
@@ -124,10 +124,8 @@ def read_labelled(case: LabelledCase, reading: Reading | None = None) -> tuple[I
     """
     chosen = reading or Reading()
     truth = case.read_truth()
-    picture = read_image(case.image, window=chosen.window, nan=chosen.nan)
     size = truth.labels.shape
-    if "exif-rotated" in picture.warnings and picture.pixels.shape[1::-1] == size != picture.pixels.shape[:2]:
-        picture = read_image(case.image, window=chosen.window, nan=chosen.nan, orient=False)
+    picture = read_image_beside(case.image, [size], window=chosen.window, nan=chosen.nan)
     check_same_size(picture.pixels.shape, size, case.image, _truth_source(case))
     return cast(Image, picture.pixels), truth
 
