@@ -119,15 +119,14 @@ def rank(
 
             check_folder(copy_best, plan.cases)
         frame = _score(plan)
-    joined = None if truth is None else join_truth(frame, tables.read_truth(truth))
     chosen = ranking.rank(frame)
-    if joined is None:
+    if truth is None:
         hand_over(chosen, output=output, file_format=file_format, schema=TableName.SELECTION, title=TITLE, shown=SHOWN)
     else:
+        compared = ranking.selection_table(join_truth(frame, tables.read_truth(truth)))
         if output is not None:
             tables.write_table(chosen, output, schema=TableName.SELECTION)
             console.note(f"{chosen.height} rows written to {output}")
-        compared = ranking.selection_table(joined)
         hand_over(compared, output=None, file_format=file_format, schema=TableName.SELECTION_QUALITY, title=COMPARED)
     if copy_best is not None and named is not None:
         from segqa.decisions import composing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,13 +30,21 @@ Watch = Callable[[Iterable[Case], str, int], Iterable[Case]]
 """Passes cases on and shows how far it is: `(cases, description, total)`."""
 
 
-class Shrunk(NamedTuple):
-    """One image and its masks on the canvas, with the label maps at their own size."""
+class _Row(NamedTuple):
+    """What is kept of one image: its pixels and masks on the canvas, and what was measured at its own size."""
 
     image: NDArray[np.uint8]
     masks: dict[str, NDArray[np.uint8]]
     """Packed masks `(L, SIDE, SIDE / 8)` by model: many models of many images are kept at a time."""
-    label_maps: dict[str, NDArray[np.int32]]
+    real: NDArray[np.float64]
+    """True metrics `(K, L, 6)`, `nan` where undefined or without truth."""
+    is_true: NDArray[np.bool_]
+    """Which labels the true mask has, shape `(L,)`."""
+    present: set[int]
+    """Labels of any of the masks."""
+    is_shown: bool
+    group: str
+    diagonal: float
 
 
 @dataclass(frozen=True)
@@ -117,56 +125,47 @@ def read_predicted(
     """
     masks = predictions if truth is None else {TRUTH: truth, **predictions}
     cases = find_cases(images, masks, remedy=REMEDY, every_slice=True)
-    rows: list[Shrunk] = []
-    real: list[NDArray[np.float64]] = []
-    shown: list[bool] = []
-    groups: list[str] = []
-    diagonal = 0.0
-    present: set[int] = set()
-    seen = np.zeros(len(labels), dtype=bool)
-    for case in watch(cases, f"reading {images.parent.name or images.name} images", len(cases)):
-        row = _read_row(case, labels)
-        is_slice = case.image.slice_index is not None
-        if is_slice and np.ptp(row.image) == 0:
-            continue
-        found = set().union(*(present_labels(label_map) for label_map in row.label_maps.values()))
-        shown.append(not is_slice or bool(found))
-        groups.append(group_of(case.name))
-        diagonal = max(diagonal, *(metrics.image_diagonal(each.shape) for each in row.label_maps.values()))
-        present |= found
-        if truth is not None:
-            true_map = row.label_maps[TRUTH]
-            measured = np.full((len(predictions), len(labels), len(SPE_METRICS)), np.nan)
-            if not _is_too_empty(case, true_map):
-                seen |= [bool((true_map == label).any()) for label in labels]
-                measured[:] = [measure_row(row.label_maps[model], true_map, labels) for model in predictions]
-            real.append(measured)
-        rows.append(row._replace(label_maps={}))
+    seen = watch(cases, f"reading {images.parent.name or images.name} images", len(cases))
+    rows = [row for case in seen if (row := _read_row(case, labels, list(predictions))) is not None]
     if not rows:
         msg = f"{images}: every slice is constant and shows nothing; give the images that belong to the predictions"
         raise InputError(msg)
-    if truth is not None and not seen.any():
-        msg = f"{images}: no slice has {MIN_SLICE_PIXELS} labelled pixels; give the masks that belong to these images"
-        raise InputError(msg)
-    _check_labels(labels, seen, truth)
+    if truth is not None:
+        _check_truth(labels, np.any([row.is_true for row in rows], axis=0), images, truth)
     canvas = np.stack([row.image for row in rows])
     _check_content(canvas, images)
     packed = {model: np.stack([row.masks[model] for row in rows]) for model in predictions}
+    present = set().union(*(row.present for row in rows))
+    _check_predictions(labels, packed, present, images)
+    return Predicted(
+        canvas,
+        packed,
+        real=np.array([row.real for row in rows]) if truth is not None else np.empty(0),
+        groups=np.unique([row.group for row in rows], return_inverse=True)[1],
+        diagonal=max(row.diagonal for row in rows),
+        shown=np.array([row.is_shown for row in rows]),
+        other_labels=sorted(present - set(labels)),
+    )
+
+
+def _check_truth(labels: Sequence[int], is_there: NDArray[np.bool_], images: Path, truth: Path) -> None:
+    if not is_there.any():
+        msg = f"{images}: no slice has {MIN_SLICE_PIXELS} labelled pixels; give the masks that belong to these images"
+        raise InputError(msg)
+    lacking = [str(label) for label, found in zip(labels, is_there, strict=True) if not found]
+    if lacking:
+        msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"
+        raise InputError(msg)
+
+
+def _check_predictions(
+    labels: Sequence[int], packed: Mapping[str, NDArray[np.uint8]], present: set[int], images: Path
+) -> None:
     for position, label in enumerate(labels):
         if not any(masks[:, position].any() for masks in packed.values()):
             fact = f"labels {', '.join(map(str, labels))} were expected, the masks have {sorted(present) or 'none'}"
             msg = f"label {label}: no foreground in any prediction for {images}, so nothing can be estimated; {fact}"
             raise InputError(msg)
-    numbers = np.unique(groups, return_inverse=True)[1]
-    others = sorted(present - set(labels))
-    return Predicted(canvas, packed, np.array(real), numbers, diagonal, np.array(shown), others)
-
-
-def _check_labels(labels: Sequence[int], seen: NDArray[np.bool_], truth: Path | None) -> None:
-    lacking = [str(label) for label, is_there in zip(labels, seen, strict=True) if truth and not is_there]
-    if lacking:
-        msg = f"{truth}: no test mask has label {list_some(lacking)}, which the training masks have; add cases with it"
-        raise InputError(msg)
 
 
 def measure_row(predicted: NDArray[np.int32], truth: NDArray[np.int32], labels: Sequence[int]) -> NDArray[np.float64]:
@@ -190,15 +189,23 @@ def shrink_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)) >= 128
 
 
-def _read_row(case: Case, labels: Sequence[int]) -> Shrunk:
+def _read_row(case: Case, labels: Sequence[int], models: Sequence[str]) -> _Row | None:
+    """Return what is kept of a case; `None` of a slice that is constant."""
     loaded = read_case(case)
+    image = shrink_image(loaded.image.pixels)
+    is_slice = case.image.slice_index is not None
+    if is_slice and np.ptp(image) == 0:
+        return None
     maps = {model: picture.pixels.astype(np.int32) for model, picture in loaded.masks.items()}
-    masks = {
-        model: np.packbits([shrink_mask(each == label) for label in labels], axis=-1)
-        for model, each in maps.items()
-        if model != TRUTH
-    }
-    return Shrunk(shrink_image(loaded.image.pixels), masks, maps)
+    masks = {model: np.packbits([shrink_mask(maps[model] == label) for label in labels], axis=-1) for model in models}
+    real, is_true = np.full((len(models), len(labels), len(SPE_METRICS)), np.nan), np.zeros(len(labels), dtype=bool)
+    truth = maps.get(TRUTH)
+    if truth is not None and not _is_too_empty(case, truth):
+        real[:] = [measure_row(maps[model], truth, labels) for model in models]
+        is_true[:] = [(truth == label).any() for label in labels]
+    present = set().union(*(present_labels(label_map) for label_map in maps.values()))
+    diagonal = metrics.image_diagonal(loaded.image.pixels.shape[:2])
+    return _Row(image, masks, real, is_true, present, not is_slice or bool(present), group_of(case.name), diagonal)
 
 
 def _is_too_empty(case: Case, label_map: NDArray[np.generic]) -> bool:

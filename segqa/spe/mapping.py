@@ -27,6 +27,8 @@ KINDS = ("linear", "quadratic", "log", "isotonic")
 AUTO = "auto"
 PENALTY = 1e-3
 """Of a ridge, in units of each input's own variance: it decides only where inputs say the same."""
+ROUNDING = 1e-9
+"""A column that varies by less says nothing: a slope along it would be that of its last bits."""
 SLACK = 0.1
 """Share of the fitted range that a measurement may lie beyond it before nothing is known of how bad it can be."""
 MIN_POINTS = 3
@@ -248,9 +250,9 @@ def _leverage(kind: str, measured: Floats, at: Floats) -> tuple[float, float]:
 
 
 def _standard(x: Floats) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation of each column; 1 for one without any."""
+    """Return mean and standard deviation of each column; 1 for one that only rounding tells from a constant."""
     spread = x.std(axis=0)
-    return x.mean(axis=0), np.where(spread > 0, spread, 1)
+    return x.mean(axis=0), np.where(spread > ROUNDING, spread, 1)
 
 
 def _log(values: Floats) -> Floats:
