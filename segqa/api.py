@@ -5,6 +5,7 @@ Each returns a small object around its table. Nothing here imports PyTorch by it
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -167,12 +168,12 @@ def score(
 ) -> Scores:
     """Predict the Dice of every mask, as `segqa score` does, with its options; errors as `scores.plan_score`.
 
-    Warns (`UserWarning`) of what the command tells on stderr: boxes that belong to no image, images without a box,
-    masks that lie elsewhere than their images.
+    Warns (`UserWarning`) of what the command warns of on stderr: boxes that belong to no image, images without a box,
+    masks that lie elsewhere than their images, objects with remarks or unlike what the evaluator knows.
     """
     from segqa.data.reading import Reading
     from segqa.data.volumes import forget
-    from segqa.scores import plan_score, run_score, to_table
+    from segqa.scores import doubts_of, plan_score, run_score, to_table
 
     plan = plan_score(
         Path(images),
@@ -188,11 +189,14 @@ def score(
         workers=workers,
     )
     for remark in plan.cases.remarks():
-        warnings.warn(remark, stacklevel=2)
+        _warn(remark)
     try:
-        return Scores(to_table(run_score(plan)), plan.cases.cases)
+        table = to_table(run_score(plan))
     finally:
         forget()
+    for doubt in doubts_of(table):
+        _warn(doubt)
+    return Scores(table, plan.cases.cases)
 
 
 def flag(
@@ -279,11 +283,19 @@ def benchmark(
     joined = frame if truth is None else _join(frame, truth)
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)
     if remark := benchmarking.overlap_remark(found):
-        warnings.warn(remark, stacklevel=2)
+        _warn(remark)
     agrees, curve = (
         (None, None) if truth is None else (agreement.agreement_table(joined), agreement.order_curve(joined))
     )
     return Comparison(found.models, found.differences, agrees, curve, joined)
+
+
+def _warn(text: str) -> None:
+    """Warn of something at the caller's line, however many functions here are between."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 def _needed(masks: Masks | None, purpose: str) -> Masks:
@@ -304,7 +316,7 @@ def _join(scores: pl.DataFrame, truth: Table) -> pl.DataFrame:
     true = read_truth(Path(truth)) if isinstance(truth, (str, Path)) else check_truth(_frame(truth))
     joined = join_truth(scores, true)
     if remark := unscored_remark(scores, true, joined):
-        warnings.warn(remark, stacklevel=3)
+        _warn(remark)
     return joined
 
 

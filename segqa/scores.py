@@ -17,6 +17,7 @@ from segqa.data.types import Case
 from segqa.errors import InputError
 from segqa.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
+from segqa.quality.novelty import NOVEL
 from segqa.quality.runners import RuntimeName
 from segqa.quality.scoring import Evaluator, Row, error_row, load_evaluator, score_cases
 from segqa.schema import SCORE_SCHEMA
@@ -170,3 +171,21 @@ def to_table(rows: Iterable[list[Row]]) -> pl.DataFrame:
     import polars as pl
 
     return pl.DataFrame(list(chain.from_iterable(rows)), schema=SCORE_SCHEMA)
+
+
+def doubts_of(table: pl.DataFrame) -> list[str]:
+    """Return a line on each kind of rows that need a look before the scores are trusted."""
+    import polars as pl
+
+    from segqa.output.runrecord import count_rows
+
+    counts = count_rows(table)
+    if not counts.read:
+        return ["no object was scored: there is neither a box nor foreground in any mask; probabilities count from 0.5"]
+    doubts = []
+    if n_novel := table.filter(pl.col("novelty") > NOVEL).height:
+        fact = f"{n_novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g})"
+        doubts.append(f"{fact}; look at some of them before you trust their scores")
+    if counts.warned:
+        doubts.append(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
+    return doubts

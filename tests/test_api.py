@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -245,6 +246,13 @@ def test_what_the_command_tells_on_stderr_is_a_warning(tiny_weights, tmp_path):
     with pytest.warns(UserWarning, match="the boxes of 1 cases belong to no image: nobody") as told:
         segqa.score(tmp_path / "images", tmp_path / "masks", tmp_path / "boxes.json", weights=tiny_weights, workers=1)
     assert told[0].filename == __file__
+    shutil.rmtree(tmp_path / "masks" / "careful")
+    np.save(tmp_path / "masks" / "average" / "phantom_01.npy", np.zeros((256, 256), np.uint8))
+    (tmp_path / "masks" / "average" / "phantom_01.png").unlink()
+    masks = {"average": tmp_path / "masks" / "average"}
+    with pytest.warns(UserWarning, match="objects have a remark; see `reason`") as told:
+        segqa.rank(tmp_path / "images", masks=masks, weights=tiny_weights, workers=1)
+    assert {one.filename for one in told} == {__file__}
 
 
 def test_objects_that_only_the_truth_has_and_models_that_share_few_are_told(tables):

@@ -47,18 +47,8 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
 def tell_doubts(table: pl.DataFrame) -> Counts:
     """Warn of rows that need a look, and return how many rows there are of each kind."""
     from segqa.output.runrecord import count_rows
-    from segqa.quality.novelty import NOVEL
+    from segqa.scores import doubts_of
 
-    counts = count_rows(table)
-    if not counts.read:
-        fact = "there is neither a box nor foreground in any mask"
-        console.warn(f"no object was scored: {fact}; probabilities count from 0.5")
-    novel = table.filter(table["novelty"] > NOVEL).height
-    if novel:
-        console.warn(
-            f"{novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g}); "
-            "look at some of them before you trust their scores"
-        )
-    if counts.warned:
-        console.warn(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
-    return counts
+    for doubt in doubts_of(table):
+        console.warn(doubt)
+    return count_rows(table)

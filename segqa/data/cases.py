@@ -233,7 +233,7 @@ class _Finder:
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
-        self.in_folders = _sole_names(self.boxes)
+        self.in_folders = _sole_names(self.boxes.keys() - pairs.images.keys())
         self.used: set[str] = set()
         self.problems: list[str] = []
         self.misplaced: list[str] = []

@@ -9,21 +9,33 @@ from pathlib import Path
 from segqa.data.files import list_some, read_json, show_name
 from segqa.errors import InputError
 
-_SLICE = re.compile(r"((?:[^\d_]+_)*?[^_]*\d[^_]*)_(?:.*_)?s\d+")
+_SLICE = re.compile(r"(.+)_s\d+")
 
 
 def group_of(case: str) -> str:
     """Return the group that a case's name tells: slices of one volume belong together.
 
-    `volume:007` is of `volume`; an id that ends in `_s` and digits (`patient001_frame01_s06`, `case_12_s03`) is of what
-    it begins with, up to its first number (`patient001`, `case_12`); any other case is a group of its own, also one
-    that has no other number (`brats_s001` is a subject, not a slice).
+    `volume:007` is of `volume`. An id that ends in `_s` and digits (`patient001_frame01_s06`, `case_12_s03`) is of what
+    it begins with, up to its first number (`patient001`, `case_12`); where only a folder has a number, up to the slice
+    (`p1/a_s03` is of `p1/a`). Any other case is a group of its own, also one without another number (`brats_s001` is a
+    subject, not a slice).
     """
     stem, colon, _ = case.rpartition(":")
     if colon:
         return stem
-    match = _SLICE.fullmatch(case)
-    return match[1] if match else case
+    folder, slash, name = case.rpartition("/")
+    match = _SLICE.fullmatch(name)
+    if match is None:
+        return case
+    parts = match[1].split("_")
+    first = next((place for place, part in enumerate(parts, start=1) if _has_digit(part)), None)
+    if first is None and not _has_digit(folder):
+        return case
+    return folder + slash + "_".join(parts[:first])
+
+
+def _has_digit(text: str) -> bool:
+    return any(sign.isdigit() for sign in text)
 
 
 def read_groups(path: Path, cases: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ def to_labels(values: NDArray[Any], *, source: object, warnings: list[str]) -> N
 
 def lone_white(values: NDArray[Any]) -> int:
     """Return 255 or 65535 where it is the only value besides 0; 0 otherwise."""
-    top = int(values.max(initial=0)) if values.dtype.kind in "iu" else 0
+    top = int(values.max(initial=0)) if values.dtype.kind in "iuf" else 0
     return top if top in _WHITE and not ((values != 0) & (values != top)).any() else 0
 
 

@@ -224,8 +224,8 @@ def _difference(
         "other": models[pair[1]],
         "n": int((~np.isnan(difference)).sum()),
         "difference": _number(mean[0]),
-        "lower": lower,
-        "upper": upper,
+        "lower": None if lower is None else max(lower, -1.0),
+        "upper": None if upper is None else min(upper, 1.0),
         "real": None if lower is None else lower > 0,
     }
 

@@ -28,7 +28,7 @@ AUTO = "auto"
 PENALTY = 1e-3
 """Of a ridge, in units of each input's own variance: it decides only where inputs say the same."""
 ROUNDING = 1e-9
-"""A column that varies by less says nothing: a slope along it would be that of its last bits."""
+"""Numbers that differ by less (of those above 1, by less of themselves) are equal: means differ in their last bits."""
 SLACK = 0.1
 """Share of the fitted range that a measurement may lie beyond it before nothing is known of how bad it can be."""
 MIN_POINTS = 3
@@ -113,12 +113,13 @@ class Mapping:
         half = _student_width(parts, level)
         lower, upper = max(value - half, self.limits[0]), min(value + half, self.limits[1])
         least, most = self.measured.min(axis=0), self.measured.max(axis=0)
-        slack = SLACK * (most - least)
+        rounding = ROUNDING * np.maximum(np.abs(measured), 1)
+        slack = SLACK * (most - least) + rounding
         if self.metric in LESS_IS_BETTER:
             upper = self.limits[1] if (measured > most + slack).any() else upper
         else:
             lower = self.limits[0] if (measured < least - slack).any() else lower
-        inside = (least <= measured) & (measured <= most)
+        inside = (least - rounding <= measured) & (measured <= most + rounding)
         return Estimate(value, lower, upper, not inside.all())
 
     def _mapping_error(self, measured: Floats) -> Component:
@@ -132,7 +133,7 @@ class Mapping:
         """Return how far the means of test images and new images differ by chance, for models of that value."""
         order = np.argsort(self.real, kind="stable")
         spread, n_test = (float(np.interp(value, self.real[order], each[order])) for each in (self.spread, self.n_test))
-        return Component(spread**2 * (1 / n_test + 1 / n_groups), max(n_test - 1, 1))
+        return Component(spread**2 * (1 / n_test + 1 / max(n_groups, 1)), max(n_test - 1, 1))
 
 
 def fit_mapping(
@@ -181,7 +182,7 @@ def _student_width(parts: tuple[Component, ...], level: float) -> float:
     total = sum(part.variance for part in parts)
     if total == 0:
         return 0.0
-    freedom = total**2 / sum(part.variance**2 / part.freedom for part in parts)
+    freedom = 1 / sum((part.variance / total) ** 2 / part.freedom for part in parts)
     return float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total))
 
 
@@ -252,7 +253,7 @@ def _leverage(kind: str, measured: Floats, at: Floats) -> tuple[float, float]:
 def _standard(x: Floats) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of each column; 1 for one that only rounding tells from a constant."""
     spread = x.std(axis=0)
-    return x.mean(axis=0), np.where(spread > ROUNDING, spread, 1)
+    return x.mean(axis=0), np.where(spread > ROUNDING * np.maximum(np.abs(x).max(axis=0), 1), spread, 1)
 
 
 def _log(values: Floats) -> Floats:

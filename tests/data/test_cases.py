@@ -486,3 +486,12 @@ def test_boxes_of_names_in_a_folder_find_their_image_if_the_name_alone_tells_it(
     found = find_cases(tmp_path / "images", tmp_path / "masks", boxes={"x/a": one, "x/b": one, "y/b": ()})
     assert [case.boxes for case in found] == [one, ()]
     assert found.unused_boxes == ("x/b", "y/b")
+
+
+def test_boxes_of_an_image_in_a_folder_are_not_given_to_another_of_its_name(tmp_path):
+    for folder in ("images", "images/x", "masks", "masks/x"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / folder / "a.png")
+    one = (PromptBox(Box(0, 0, 4, 4)),)
+    found = find_cases(tmp_path / "images", tmp_path / "masks", boxes={"x/a": one})
+    assert {case.name: case.boxes for case in found} == {"a": (), "x/a": one}

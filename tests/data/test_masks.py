@@ -317,7 +317,7 @@ def test_an_npz_without_a_known_key_lists_what_is_there(tmp_path):
         read_mask(Source(tmp_path / "a.npz"))
 
 
-@pytest.mark.parametrize("ending", ["png", "npy"])
+@pytest.mark.parametrize("ending", ["png", "npy", "float.npy"])
 @pytest.mark.parametrize(
     ("asked", "label", "n_remarks"), [((), 1, 0), ((1,), 1, 0), ((255,), 255, 0), ((3, 255), 255, 0), ((1, 2), 1, 1)]
 )
@@ -326,7 +326,8 @@ def test_white_is_label_1_unless_255_is_asked_for(tmp_path, square, ending, aske
     if ending == "png":
         source = save(tmp_path / "a.png", white)
     else:
-        np.save(tmp_path / "a.npy", np.stack([white, 0 * white], axis=2))
+        kind = np.float32 if ending == "float.npy" else np.uint8
+        np.save(tmp_path / "a.npy", np.stack([white, 0 * white], axis=2).astype(kind))
         source = Source(tmp_path / "a.npy", 0)
     picture = read_mask(source, labels=asked)
     assert np.array_equal(picture.pixels, label * square)

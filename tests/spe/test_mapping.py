@@ -251,6 +251,20 @@ def test_intervals_hold_models_beyond_the_fitted_ones():
     assert np.mean(inside) >= 0.85
 
 
+def test_an_input_that_rounding_alone_moves_decides_nothing():
+    """Where an engine finds nothing, every model's agreement is the diagonal, but for the last bits of its mean."""
+    diagonal = float(np.hypot(128, 128))
+    inputs = np.stack([np.linspace(5, 40, 8), np.full(8, diagonal)], axis=1)
+    inputs[::2, 1] = np.nextafter(diagonal, 1000)
+    given = {"spread": np.zeros(8), "n_test": np.full(8, 9.0), "metric": "hd95", "largest_distance": 360.0}
+    for kind in KINDS:
+        mapping = fit_mapping(inputs, 1.2 * inputs[:, 0], kind=kind, **given)
+        exact = mapping.estimate(np.array([20, diagonal]), n_groups=9)
+        found = mapping.estimate(np.array([20, diagonal + 1e-13]), n_groups=9)
+        assert found == pytest.approx(exact)
+        assert (found.upper < 100, found.extrapolates) == (True, False)
+
+
 def test_a_distance_is_no_longer_than_the_diagonal():
     x = np.array([5.0, 12, 20, 33, 47, 60, 71, 80])
     mapping = fit_mapping(
