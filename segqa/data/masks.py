@@ -64,7 +64,7 @@ def read_mask(source: Source, *, labels: Collection[int] = ()) -> Picture:
         warnings: list[str] = []
         values = _read_flat(source, kind, warnings)
         picture = Picture(to_labels(values, source=source, warnings=warnings), warnings)
-        white = lone_white(values)
+        white = lone_white(values) if labels else 0  # nobody asks otherwise
     else:
         volume = read_label_volume(source.path, kind=kind)
         pixels, white = cut_slice(volume.labels, volume.grid, source), volume.white

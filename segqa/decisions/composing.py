@@ -16,6 +16,7 @@ from segqa.data.masks import read_mask, write_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
 from segqa.data.types import PromptBox
 from segqa.errors import InputError
+from segqa.schema import BOX_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from segqa.data.types import Case, LabelMap, Mask
 
     Row = Mapping[str, Any]
-
-CORNERS = ("x0", "y0", "x1", "y1")
 
 
 def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Case], folder: Path) -> int:
@@ -71,7 +70,7 @@ def find_masks(scores: pl.DataFrame, masks: Path | Mapping[str, Path], *, axis: 
     """
     models = {model: _model_path(masks, model) for model in sorted(scores["model"].unique()) if model}
     # A slice in which every model missed the object is a case because of its box.
-    slices = scores.filter(pl.col("case").str.contains(":", literal=True)).drop_nulls(CORNERS)
+    slices = scores.filter(pl.col("case").str.contains(":", literal=True)).drop_nulls(BOX_COLUMNS)
     boxes = {row["case"]: (PromptBox(_box(row)),) for row in slices.iter_rows(named=True)}
     found: dict[str, Case] = {}
     for path in models.values():
@@ -144,7 +143,7 @@ def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
         raise InputError(msg)
     if len(rows) == 1:
         return np.asarray(label_map == label)
-    if any(one[corner] is None for one in rows for corner in CORNERS):
+    if any(one[corner] is None for one in rows for corner in BOX_COLUMNS):
         fact = f"case {row['case']}: label {row['label']} has no boxes to tell its {len(rows)} objects apart"
         msg = f"{fact}; use the table that `segqa score` wrote"
         raise InputError(msg)
@@ -155,7 +154,7 @@ def _object_mask(label_map: LabelMap, row: Row, rows: Sequence[Row]) -> Mask:
 
 
 def _box(row: Row) -> Box:
-    return Box(*(row[name] for name in CORNERS))
+    return Box(*(row[name] for name in BOX_COLUMNS))
 
 
 def _number(row: Row) -> int:

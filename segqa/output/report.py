@@ -19,7 +19,7 @@ import polars as pl
 from segqa import __version__
 from segqa.decisions.benchmarking import benchmark
 from segqa.errors import require
-from segqa.schema import KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
+from segqa.schema import BOX_COLUMNS, KEY_COLUMNS, STATUS_ERROR, STATUS_OK, STATUS_WARNING
 from segqa.statistics import LOW_QUALITY
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _rows(shown: pl.DataFrame, pictures: Mapping[Key, Pictures]) -> list[dict[st
     rows = shown.fill_nan(None).to_dicts()
     for row in rows:
         row["pictures"] = pictures.get((row["case"], row["object"], row["label"], row["model"]))
-        corners = [row[name] for name in ("x0", "y0", "x1", "y1")]
+        corners = [row[name] for name in BOX_COLUMNS]
         row["box"] = None if None in corners else ", ".join(map(str, corners))
     return rows
 
