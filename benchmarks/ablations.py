@@ -21,6 +21,7 @@ import polars as pl
 import torch
 
 from benchmarks.quality import agreement_row, by_set, judge, selection_row
+from segqa.data.subsets import spread
 from segqa.devices import computes_in_bfloat16
 from segqa.quality.library import read_library
 from segqa.quality.preprocessing import EVANYSEG
@@ -127,8 +128,7 @@ def chosen(records: Sequence[Record], n_records: int) -> list[Record]:
     result = []
     for name in sorted({record.dataset for record in records}):
         mine = [r for r in records if r.dataset == name and r.candidates]
-        places = np.linspace(0, len(mine) - 1, num=min(n_records, len(mine))).round().astype(int)
-        result += [mine[i] for i in places]
+        result += spread(mine, n_records)
     return result
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from segqa.data.groups import group_of
-from segqa.prepared import spread
+from segqa.data.subsets import spread
 from segqa.quality.library import group_share
 from segqa.spe.cohorts import shrink_image
 from segqa.spe.engines import SIDE, Engine, create_engine

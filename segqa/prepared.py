@@ -8,7 +8,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import polars as pl
 
 from segqa.data.boxes import read_boxes
@@ -18,6 +17,7 @@ from segqa.data.layouts.described import with_groups
 from segqa.data.layouts.registry import LAYOUTS, choose_layout
 from segqa.data.masks import read_mask
 from segqa.data.reading import Reading
+from segqa.data.subsets import spread
 from segqa.data.types import LabelMap, PromptBox, Source
 from segqa.errors import InputError
 from segqa.journal import journal_key
@@ -164,13 +164,6 @@ def _box_keys(case: LabelledCase) -> tuple[str, str, str]:
     """Return where the boxes of a case may be: under `stem:007`, `stem:7`, or `stem` for every slice of a volume."""
     stem = case.name.rpartition(":")[0]
     return case.name, f"{stem}:{case.image.slice_index}", stem
-
-
-def spread(names: Sequence[str], count: int | None) -> list[str]:
-    """Return `count` names evenly spaced from the first to the last; all when there are not more."""
-    if count is None or count >= len(names):
-        return list(names)
-    return [names[int(place)] for place in np.linspace(0, len(names) - 1, count).round()]
 
 
 def run_prepare(

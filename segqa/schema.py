@@ -45,6 +45,7 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "lower_hd95_px": pl.Float64(),
     "upper_hd95_px": pl.Float64(),
     "novelty": pl.Float64(),
+    "reference_dice": pl.Float64(),
     "x0": pl.Int64(),
     "y0": pl.Int64(),
     "x1": pl.Int64(),

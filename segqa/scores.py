@@ -26,6 +26,8 @@ from segqa.weights import DEFAULT_EVALUATOR, find_weights
 if TYPE_CHECKING:
     import polars as pl
 
+    from segqa.references import References
+
 SHOWN_PROBLEMS = 5
 
 
@@ -38,9 +40,10 @@ class ScorePlan:
     reading: Reading
     workers: int
     paths: tuple[Path, ...]
-    """What was asked for: images, masks, boxes, calibration."""
+    """What was asked for: images, masks, boxes, calibration, references."""
     side_files: tuple[Path, ...]
-    """Those of them that are read beside the cases: boxes, calibration."""
+    """Those of them that are read beside the cases: boxes, calibration, references."""
+    references: References | None = None
 
     def summary(self) -> str:
         """Return one line on what will be scored, and with what."""
@@ -49,7 +52,8 @@ class ScorePlan:
         others = f", {list_some(self.cases.ignored, limit=2)} left alone" if self.cases.ignored else ""
         empty = f", {self.cases.empty_slices} empty slices are no cases" if self.cases.empty_slices else ""
         who = f"{self.evaluator.info.path.stem} in {self.evaluator.runner.name}"
-        return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{others}{empty}; {who}"
+        taught = f"; {self.references.summary()}" if self.references else ""
+        return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{others}{empty}; {who}{taught}"
 
     def key(self) -> str:
         """Return what a resumed run must share with the killed one: options, weights and input files."""
@@ -60,7 +64,9 @@ class ScorePlan:
         options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
         options["models"] = sorted({model for case in self.cases for model in case.masks})
         options["runner"] = self.evaluator.runner.name
-        return journal_key(options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *self.side_files])
+        return journal_key(
+            options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *files_below(self.side_files)]
+        )
 
 
 def plan_score(
@@ -71,6 +77,7 @@ def plan_score(
     weights: str | Path = DEFAULT_EVALUATOR,
     reading: Reading | None = None,
     calibration: Path | None = None,
+    reference: tuple[Path, Path] | None = None,
     axis: int = -1,
     allow_missing: bool = False,
     runtime: RuntimeName = "auto",
@@ -86,6 +93,8 @@ def plan_score(
         weights: A shipped evaluator's name, or a file.
         reading: How cases are read; what to do with errors.
         calibration: A `calibration.json` of `segqa calibrate`, whose intervals replace those of the weights.
+        reference: Images like these and their true masks, which the masks are compared with in a second judgement;
+            see `references`.
         axis: Slicing axis of volumes.
         allow_missing: Leave out files without partner (they are counted).
         runtime: See `runners.load_runner`.
@@ -102,11 +111,11 @@ def plan_score(
     if workers < 0:
         msg = f"workers {workers}: a number of threads was expected, or 0 for one each core"
         raise InputError(msg)
-    side_files = tuple(path for path in (boxes, calibration) if path is not None)
+    side_files = (*(path for path in (boxes, calibration) if path is not None), *(reference or ()))
     paths = (images, *mask_paths, *side_files)
     for path in paths:
         if not path.exists():
-            msg = f"{path}: no such file or folder; give the paths of images, masks and boxes that exist"
+            msg = f"{path}: no such file or folder; give paths that exist"
             raise InputError(msg)
     known = read_boxes(boxes) if boxes else None
     found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
@@ -122,7 +131,14 @@ def plan_score(
     if calibration is not None:
         sha256 = evaluator.info.sha256
         evaluator = replace(evaluator, calibration=use_interval(calibration, evaluator.calibration, weights=sha256))
-    return ScorePlan(found, evaluator, chosen, workers, paths, side_files)
+    taught = _learn(reference, chosen, axis) if reference else None
+    return ScorePlan(found, evaluator, chosen, workers, paths, side_files, taught)
+
+
+def _learn(reference: tuple[Path, Path], reading: Reading, axis: int) -> References:
+    from segqa.references import read_references  # with scipy.linalg, which most calls do without
+
+    return read_references(*reference, reading, axis=axis)
 
 
 def _refuse_images(cases: Cases) -> None:
@@ -163,7 +179,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
 
 
 def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:
-    return score_cases(cases, plan.evaluator, reading=plan.reading, workers=plan.workers)
+    return score_cases(cases, plan.evaluator, reading=plan.reading, references=plan.references, workers=plan.workers)
 
 
 def to_table(rows: Iterable[list[Row]]) -> pl.DataFrame:

@@ -209,6 +209,21 @@ def test_scoring_takes_the_options_of_the_command(tiny_weights, tmp_path):
     assert set(frame["label"]) == {"", "1", "2"}
 
 
+def test_references_are_taken_as_the_command_takes_them(run, tiny_weights, tmp_path, monkeypatch):
+    from segqa.phantoms import write_demo
+
+    write_demo(tmp_path, n_cases=2)
+    reference = (str(tmp_path / "images/phantom_01.png"), tmp_path / "truth/phantom_01.png")
+    with pytest.warns(UserWarning, match="objects have a remark"):
+        found = segqa.score(
+            tmp_path / "images", tmp_path / "masks", reference=reference, weights=tiny_weights, workers=1
+        )
+    call = ("score", tmp_path / "images", tmp_path / "masks", "--reference", *reference, "--weights", tiny_weights)
+    assert run(*call, "--output", tmp_path / "scores.csv").exit_code == 0
+    assert_frame_equal(found.to_polars(), read_scores(tmp_path / "scores.csv"))
+    assert found.to_polars()["reference_dice"].null_count() == 0
+
+
 def test_images_are_scored_ranked_and_the_best_copied(tiny_weights, tmp_path):
     from segqa.phantoms import write_demo
 

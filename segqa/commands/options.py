@@ -28,6 +28,10 @@ WeightsOption = Annotated[str, typer.Option(help="A shipped evaluator by name, o
 CalibrationOption = Annotated[
     Path | None, typer.Option(help="Intervals of your own: calibration.json of `segqa calibrate`.")
 ]
+ReferenceOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(help="Images like these and their true masks: a few make the scores much better."),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 RuntimeOption = Annotated[
     Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")

@@ -20,6 +20,7 @@ from segqa.commands.options import (
     NanOption,
     ObjectsOption,
     OutputOption,
+    ReferenceOption,
     WeightsOption,
     WindowOption,
     WorkersOption,
@@ -42,7 +43,18 @@ if TYPE_CHECKING:
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "runner_up", "margin", "intervals_overlap"]
 TITLE = "Best mask of each object"
 COMPARED = "Choosing by predicted score, against an oracle, one model and chance"
-SCORING = ("boxes", "weights", "calibration", "labels", "objects", "window", "nan", "allow_missing", "workers")
+SCORING = (
+    "boxes",
+    "weights",
+    "calibration",
+    "reference",
+    "labels",
+    "objects",
+    "window",
+    "nan",
+    "allow_missing",
+    "workers",
+)
 """Options that only images need."""
 
 
@@ -59,6 +71,7 @@ def rank(
     ] = None,
     weights: WeightsOption = DEFAULT_EVALUATOR,
     calibration: CalibrationOption = None,
+    reference: ReferenceOption = None,
     labels: LabelsOption = None,
     objects: ObjectsOption = "labels",
     window: WindowOption = None,
@@ -87,7 +100,8 @@ def rank(
     from segqa.output import tables
     from segqa.schema import TableName
 
-    check_output(output, file_format, scores, truth, boxes, calibration)
+    side_files = (truth, boxes, calibration, *(reference or ()))
+    check_output(output, file_format, scores, *side_files)
     if truth is not None and file_format == "parquet":
         msg = "--format parquet prints nothing, but the comparison with --truth is printed; choose csv, json or jsonl"
         raise InputError(msg)
@@ -102,13 +116,14 @@ def rank(
         from segqa.scores import plan_score
 
         for target in (DEFAULT_SCORES, record_path(DEFAULT_SCORES)):
-            spare_inputs(target, truth, boxes, calibration)
+            spare_inputs(target, *side_files)
         plan = plan_score(
             scores,
             _needed(named, scores),
             boxes,
             weights=weights,
             calibration=calibration,
+            reference=reference,
             reading=Reading(parse_labels(labels), objects, window=window, nan=nan),
             axis=axis,
             allow_missing=allow_missing,

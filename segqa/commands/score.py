@@ -19,6 +19,7 @@ from segqa.commands.options import (
     LabelsOption,
     NanOption,
     ObjectsOption,
+    ReferenceOption,
     RuntimeOption,
     WeightsOption,
     WindowOption,
@@ -45,6 +46,7 @@ def score(
     file_format: Annotated[Format, typer.Option("--format", help="What to print.")] = "table",
     weights: WeightsOption = DEFAULT_EVALUATOR,
     calibration: CalibrationOption = None,
+    reference: ReferenceOption = None,
     labels: LabelsOption = None,
     objects: ObjectsOption = "labels",
     window: WindowOption = None,
@@ -86,8 +88,9 @@ def score(
         require_torch("--error-maps")
     start = time.monotonic()
     target = output or DEFAULT_SCORES
-    check_output(output, file_format, boxes, calibration)
-    spare_inputs(record_path(target), boxes, calibration)
+    side_files = (boxes, calibration, *(reference or ()))
+    check_output(output, file_format, *side_files)
+    spare_inputs(record_path(target), *side_files)
     journal = target.with_name(f".{target.name}.journal")
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
@@ -100,6 +103,7 @@ def score(
         weights=weights,
         reading=reading,
         calibration=calibration,
+        reference=reference,
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,

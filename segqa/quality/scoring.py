@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,27 @@ class Evaluator:
         return np.concatenate(scores), np.concatenate(embeddings)
 
 
+class Opinion(NamedTuple):
+    """What a second judge says of a mask."""
+
+    dice: float
+    """0..1."""
+    weight: float
+    """Its say beside the evaluator's: 0 none, 1 all."""
+
+
+class SecondJudge(Protocol):
+    """One that knows the data at hand, and nothing of medical images in general: `references.References`."""
+
+    def judge(self, image: Image, one: ObjectMask) -> Opinion | None:
+        """Return its opinion of a mask; `None` where it has none."""
+        ...
+
+    def hold(self, case: Case) -> bool:
+        """Tell whether it knows the true mask of the case, or of another slice of its volume."""
+        ...
+
+
 def load_evaluator(
     weights: Path, *, runtime: RuntimeName = "auto", device: str = "auto", threads: int | None = None
 ) -> Evaluator:
@@ -77,7 +98,12 @@ def load_evaluator(
 
 
 def score_cases(
-    cases: Iterable[Case], evaluator: Evaluator, *, reading: Reading | None = None, workers: int = 1
+    cases: Iterable[Case],
+    evaluator: Evaluator,
+    *,
+    reading: Reading | None = None,
+    references: SecondJudge | None = None,
+    workers: int = 1,
 ) -> Iterator[list[Row]]:
     """Yield the rows of each case, in order.
 
@@ -85,13 +111,14 @@ def score_cases(
         cases: What to score; read as they are needed.
         evaluator: Who judges.
         reading: How to read and split them.
+        references: A second judge: where it has an opinion, the score is the weighted geometric mean of both.
         workers: Threads that decode and judge at the same time; the rows do not depend on their number.
 
     Raises:
         InputError: A case cannot be read and errors stop the run.
     """
     chosen = reading or Reading()
-    yield from _map_in_order(lambda case: score_case(case, evaluator, chosen), cases, workers)
+    yield from _map_in_order(lambda case: score_case(case, evaluator, chosen, references), cases, workers)
 
 
 def _map_in_order(work: Callable[[Case], T], cases: Iterable[Case], workers: int) -> Iterator[T]:
@@ -110,7 +137,7 @@ def _map_in_order(work: Callable[[Case], T], cases: Iterable[Case], workers: int
                 future.cancel()
 
 
-def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
+def score_case(case: Case, evaluator: Evaluator, reading: Reading, references: SecondJudge | None = None) -> list[Row]:
     """Return the rows of one case, models in order of the case.
 
     Raises:
@@ -125,12 +152,16 @@ def score_case(case: Case, evaluator: Evaluator, reading: Reading) -> list[Row]:
             return [error_row(case.name, model, str(error)) for model in case.masks]
         # One broken mask must not cost the other models their scores.
         alone = (replace(case, masks={model: source}) for model, source in case.masks.items())
-        return [row for one in alone for row in score_case(one, evaluator, reading)]
-    return _score_loaded(case.name, loaded, evaluator, reading)
+        return [row for one in alone for row in score_case(one, evaluator, reading, references)]
+    return _score_loaded(case, loaded, evaluator, reading, references)
 
 
-def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: Reading) -> list[Row]:
+def _score_loaded(
+    case: Case, loaded: LoadedCase, evaluator: Evaluator, reading: Reading, references: SecondJudge | None
+) -> list[Row]:
     seen = [*loaded.image.warnings, *(["constant-image"] if _is_constant(loaded.image.pixels) else [])]
+    if references is not None and references.hold(case):
+        seen.append("is-reference")
     found = (
         (model, one, seen + label_map.warnings)
         for model, label_map in loaded.masks.items()
@@ -138,7 +169,7 @@ def _score_loaded(name: str, loaded: LoadedCase, evaluator: Evaluator, reading: 
     )
     rows: list[Row] = []
     while some := list(islice(found, INPUTS_AT_ONCE)):
-        rows += _score_some(name, loaded.image.pixels, some, evaluator)
+        rows += _score_some(case.name, loaded.image.pixels, some, evaluator, references)
     return rows
 
 
@@ -147,18 +178,38 @@ def _is_constant(image: Image) -> bool:
 
 
 def _score_some(
-    name: str, image: Image, found: Sequence[tuple[str, ObjectMask, list[str]]], evaluator: Evaluator
+    name: str,
+    image: Image,
+    found: Sequence[tuple[str, ObjectMask, list[str]]],
+    evaluator: Evaluator,
+    references: SecondJudge | None,
 ) -> list[Row]:
     """Return the rows of some objects with their models and remarks."""
     inputs = [build_input(image, one.mask, one.box, evaluator.profile) for _, one, _ in found]
     scores, embeddings = evaluator.look(inputs)
+    seconds = [None if references is None else references.judge(image, one) for _, one, _ in found]
+    combine(scores[:, evaluator.heads.index("dice")], seconds)
     doubts = doubt_columns(scores, embeddings, evaluator)
     rows = []
-    for (model, one, remarks), score, doubt in zip(found, scores, doubts, strict=True):
+    for (model, one, remarks), score, doubt, second in zip(found, scores, doubts, seconds, strict=True):
         more = [*remarks, *object_remarks(one), *(["novel-input"] if doubt.get("novelty", 0.0) > NOVEL else [])]
+        if references is not None and second is None:
+            more.append("no-reference")
         named = dict(zip(evaluator.heads, score, strict=True))
-        rows.append(_row(name, model, one, named, doubt, more, evaluator.profile))
+        row = _row(name, model, one, named, doubt, more, evaluator.profile)
+        row["reference_dice"] = None if second is None else second.dice
+        rows.append(row)
     return rows
+
+
+def combine(scores: NDArray[np.float32], seconds: Sequence[Opinion | None]) -> None:
+    """Replace scores, in place, by their weighted geometric mean with the second opinions, where there are any.
+
+    It follows the lower of the two: who finds that a mask misses its object is mostly right.
+    """
+    for place, second in enumerate(seconds):
+        if second is not None:
+            scores[place] = np.clip(scores[place], 0, 1) ** (1 - second.weight) * second.dice**second.weight
 
 
 def doubt_columns(

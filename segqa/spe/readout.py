@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -82,6 +83,19 @@ class _Features:
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """What a support set taught: one weight for each channel, and the score from which a pixel is foreground."""
+
+    weights: Floats
+    cut: np.float32
+
+    def apply(self, features: _Features) -> Floats:
+        """Return foreground probabilities `(SIDE, SIDE)`."""
+        up = _stretch(GRID, SIDE)
+        return np.clip(up @ features.scores(self.weights) @ up.T - self.cut + np.float32(0.5), 0, 1)
+
+
 class Readout:
     """The default engine; it needs no weights but those that ship."""
 
@@ -102,7 +116,12 @@ class Readout:
         self._factors: dict[bytes, Any] = {}
 
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> Floats:
-        """Return foreground probabilities `(Q, SIDE, SIDE)`; see `engines.Engine`.
+        """Return foreground probabilities `(Q, SIDE, SIDE)`; see `engines.Engine`."""
+        classifier = self.fit(support_images, support_masks)
+        return np.stack([classifier.apply(self._look_up(image)) for image in queries])
+
+    def fit(self, support_images: Canvas, support_masks: CanvasMasks) -> Classifier:
+        """Return what a support set teaches; the features of its images are kept for other sets.
 
         The cut at 0.5 gives the support images as much foreground as their masks have. A ridge fitted to 0
         and 1 seldom reaches 0.5 inside a small object, so a fixed cut would lose what is rare.
@@ -114,10 +133,16 @@ class Readout:
         target = np.sum([one.pull(mask) for one, mask in zip(supports, small, strict=True)], axis=0)
         solution = linalg.cho_solve(factor, target.astype(np.float64)).astype(np.float32)
         known = np.stack([one.scores(solution) for one in supports])
-        cut = np.quantile(known, 1 - support_masks.mean())
-        up = _stretch(GRID, SIDE)
-        found = np.stack([up @ self._look_up(image).scores(solution) @ up.T for image in queries])
-        return np.clip(found - np.float32(cut) + np.float32(0.5), 0, 1)
+        return Classifier(solution, np.float32(np.quantile(known, 1 - support_masks.mean())))
+
+    def classify(self, image: NDArray[np.uint8], classifier: Classifier) -> Floats:
+        """Return foreground probabilities `(SIDE, SIDE)` of an image `(SIDE, SIDE, 3)` that will not come again."""
+        return classifier.apply(_Features(_build_levels(self._session, image), quick=True))
+
+    def forget(self) -> None:
+        """Let go of the features of all images: when everything is taught, they are memory only."""
+        self._features.clear()
+        self._factors.clear()
 
     def embed(self, images: Canvas) -> Floats:
         """Return one vector an image, shape `(N, C)`: the mean of each channel of the coarsest level."""

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from segqa.phantoms import write_demo
+
 HEADER = "case,object,label,model,predicted_dice,x0,y0,x1,y1\n"
 
 
@@ -180,8 +182,6 @@ def test_slices_along_another_axis_are_found_and_one_that_all_missed_is_empty(ru
 
 
 def test_images_are_scored_as_score_does_and_the_best_is_copied(run, tmp_path, tiny_weights, monkeypatch):
-    from segqa.phantoms import write_demo
-
     monkeypatch.chdir(tmp_path)
     write_demo(tmp_path, n_cases=2)
     shared = ("--boxes", "boxes.json", "--weights", tiny_weights, "--workers", 1)
@@ -288,3 +288,19 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(run, scores, tmp_
     assert result.exit_code == 2
     assert "cannot be written (" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_images_are_scored_with_references_before_they_are_ranked(run, tmp_path, monkeypatch, tiny_weights):
+    monkeypatch.chdir(tmp_path)
+    write_demo(tmp_path / "demo", n_cases=3)
+    call = ("rank", "demo/images", "--masks", "demo/masks", "--weights", tiny_weights, "--workers", 1)
+    result = run(*call, "--reference", "demo/images", "demo/truth")
+    assert result.exit_code == 0, result.stderr
+    assert "references: label 1 from 3 objects" in result.stderr
+    assert pl.read_csv("segqa/scores.csv")["reference_dice"].null_count() == 0
+
+
+def test_references_have_no_effect_on_a_table(run, scores):
+    result = run("rank", scores, "--reference", "a", "b")
+    assert result.exit_code == 2
+    assert "--reference: for images that are scored first" in result.stderr

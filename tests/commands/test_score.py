@@ -431,3 +431,75 @@ def test_error_maps_do_not_lie_among_what_is_scored(score, demo, tmp_path, folde
     result = score("demo/images", "demo/masks", "--error-maps", folder)
     assert_refused(result, tmp_path, f"--error-maps {folder}: ", " holds files that are scored; choose another folder")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def labelled(demo):
+    """Two labelled images beside those of the demo, as the two paths of `--reference`."""
+    write_demo(demo.parent / "demo/more", n_cases=4, seed=5)
+    for part in ("images", "truth"):
+        for number in (1, 2):
+            (demo / f"more/{part}/phantom_0{number}.png").unlink()
+    return "demo/more/images", "demo/more/truth"
+
+
+def test_references_change_the_scores_and_are_told(score, demo, labelled, tmp_path):
+    assert score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--output", "alone.csv").exit_code == 0
+    result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--reference", *labelled)
+    assert result.exit_code == 0, result.stderr
+    told = [f"label {label} from 2 objects of 2 images" for label in (1, 2, 3)]
+    assert f"; references: {', '.join(told)}" in result.stderr
+    alone, table = read_scores(tmp_path / "alone.csv"), read_scores(tmp_path / "segqa/scores.csv")
+    assert alone["reference_dice"].null_count() == alone.height
+    weight = 0.5 * 2 / (2 + 5)
+    expected = alone["predicted_dice"] ** (1 - weight) * table["reference_dice"] ** weight
+    np.testing.assert_allclose(table["predicted_dice"], expected, atol=1e-6)
+    right, wrong = (table.filter(model=model)["reference_dice"].mean() for model in ("careful", "careless"))
+    assert right > wrong
+    record = json.loads((tmp_path / "segqa/scores.run.json").read_text())
+    assert record["options"]["paths"][-2:] == list(labelled)
+
+
+def test_scores_of_references_themselves_are_remarked(score, demo, tmp_path):
+    result = score(
+        "demo/images", "demo/masks", "--reference", "demo/images/phantom_01.png", "demo/truth/phantom_01.png"
+    )
+    assert result.exit_code == 0, result.stderr
+    table = read_scores(tmp_path / "segqa/scores.csv")
+    assert set(table.filter(case="phantom_01")["reason"]) == {"is-reference"}
+    assert set(table.filter(case="phantom_02")["reason"]) == {None}
+
+
+def test_references_come_from_the_configuration(score, demo, labelled, tmp_path, monkeypatch):
+    (tmp_path / "segqa.toml").write_text(f"[score]\nreference = {json.dumps(labelled)}\n")
+    assert "references: label 1" in score("demo/images", "demo/masks", "--dry-run").stderr
+    (tmp_path / "segqa.toml").unlink()
+    monkeypatch.setenv("SEGQA_SCORE_REFERENCE", " ".join(labelled))
+    assert "references: label 1" in score("demo/images", "demo/masks", "--dry-run").stderr
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        (("nowhere", "demo/truth"), ["nowhere: no such file or folder"]),
+        (("demo/images", "demo/masks"), ["demo/masks: masks of average, careful, careless", "one true mask an image"]),
+        (("demo/images", "demo/truth/phantom_01.png"), ["files without partner", "images with their masks"]),
+    ],
+)
+def test_bad_references_are_refused_before_anything_is_scored(score, demo, tmp_path, reference, words):
+    assert_refused(score("demo/images", "demo/masks", "--reference", *reference), tmp_path, *words)
+
+
+def test_a_run_is_not_gone_on_with_when_references_changed(score, demo, labelled, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    call = ("demo/images", "demo/masks", "--reference", *labelled)
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.commands.score.hand_over", stop)
+        assert score(*call).exit_code == 130
+    assert score(*call, "--resume", "--dry-run").exit_code == 0
+    write_mask(demo / "more/truth/phantom_03.png", np.eye(256, dtype=np.int32))
+    result = score(*call, "--resume")
+    assert result.exit_code == 2
+    assert "journal" in result.stderr

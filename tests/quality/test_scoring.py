@@ -17,7 +17,7 @@ from segqa.quality.calibration import Calibration
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import Novelty, Reference
 from segqa.quality.preprocessing import Profile, build_input, view_of
-from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, _map_in_order, score_case, score_cases, score_mask
+from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, Opinion, _map_in_order, score_case, score_cases, score_mask
 from segqa.quality.weights_file import CheckpointInfo
 from segqa.schema import SCORE_COLUMNS
 from segqa.scores import to_table
@@ -172,6 +172,81 @@ def test_an_input_beyond_all_that_was_calibrated_is_remarked(tmp_path, distance,
     (row,) = rows_of(cases, replace(evaluator, calibration=calibration))
     assert row["novelty"] == pytest.approx(min(distance, 1))
     assert row["reason"] == reason
+
+
+class Says:
+    """A second judge with fixed opinions by label, that knows one case."""
+
+    def __init__(self, opinions, known=""):
+        self.opinions, self.known = opinions, known
+
+    def judge(self, image, one):
+        assert image.shape[:2] == one.mask.shape
+        return self.opinions.get(one.label)
+
+    def hold(self, case):
+        return case.name == self.known
+
+
+def test_a_second_opinion_is_averaged_geometrically_by_its_weight(demo, tmp_path):
+    cases = demo_cases(demo)
+    evaluator = replace(make_evaluator(tmp_path), runner=Fixed((0.64,)))
+    opinions = {"1": Opinion(0.25, 0.5), "2": Opinion(0.8, 0.1), "3": Opinion(0.0, 0.2)}
+    rows = rows_of(cases, evaluator, references=Says(opinions))
+    expected = {"1": 0.4, "2": 0.64**0.9 * 0.8**0.1, "3": 0.0}
+    assert {row["label"] for row in rows} == set(expected)
+    for row in rows:
+        assert row["predicted_dice"] == pytest.approx(expected[row["label"]])
+        assert row["reference_dice"] == opinions[row["label"]].dice
+        assert row["reason"] is None
+
+
+def test_where_the_second_judge_has_no_opinion_the_score_stays_with_a_remark(demo, tmp_path):
+    cases, evaluator = demo_cases(demo), make_evaluator(tmp_path)
+    alone = rows_of(cases, evaluator)
+    rows = rows_of(cases, evaluator, references=Says({"1": Opinion(0.5, 0.5)}))
+    assert [row["predicted_dice"] for row in rows if row["label"] != "1"] == [
+        row["predicted_dice"] for row in alone if row["label"] != "1"
+    ]
+    assert {row["label"]: (row["reference_dice"], row["reason"]) for row in rows} == {
+        "1": (0.5, None),
+        "2": (None, "no-reference"),
+        "3": (None, "no-reference"),
+    }
+    assert all(row["reference_dice"] is None and row["reason"] is None for row in alone)
+
+
+def test_masks_of_a_labelled_image_are_judged_with_a_remark(demo, tmp_path):
+    opinions = dict.fromkeys("123", Opinion(0.5, 0.5))
+    rows = rows_of(demo_cases(demo), make_evaluator(tmp_path), references=Says(opinions, known="phantom_02"))
+    assert {row["case"]: row["reason"] for row in rows} == {
+        "phantom_01": None,
+        "phantom_02": "is-reference",
+        "phantom_03": None,
+    }
+
+
+def test_the_interval_is_about_the_score_of_both_judges(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[10:30, 10:30] = 1
+    interval = Interval(0.9, 0.3, 0.0, 20, 400)
+    evaluator = replace(
+        make_evaluator(tmp_path), runner=Fixed((0.9,)), calibration=Calibration({"dice": interval}, None, {})
+    )
+    cases = one_case(tmp_path, np.eye(60, dtype=np.uint8), mask)
+    (row,) = rows_of(cases, evaluator, references=Says({"1": Opinion(0.4, 0.5)}))
+    lower, upper = interval.around(np.array([0.6]))
+    assert (row["predicted_dice"], row["lower"], row["upper"]) == pytest.approx((0.6, lower[0], upper[0]))
+
+
+def test_a_score_beyond_its_bounds_is_clipped_before_it_is_averaged(tmp_path):
+    mask = np.zeros((60, 60), np.int32)
+    mask[10:30, 10:30] = 1
+    cases = one_case(tmp_path, np.eye(60, dtype=np.uint8), mask)
+    for said, expected in ((1.2, 0.5), (-0.2, 0.0)):
+        evaluator = replace(make_evaluator(tmp_path), runner=Fixed((said,)))
+        (row,) = rows_of(cases, evaluator, references=Says({"1": Opinion(0.25, 0.5)}))
+        assert row["predicted_dice"] == pytest.approx(expected)
 
 
 def test_a_missed_box_is_a_row_of_its_own(tmp_path):
