@@ -20,7 +20,7 @@ from benchmarks.quality.trials import SPOILT
 from segqa.quality.library import group_share, read_library
 from segqa.quality.records import Record
 from segqa.quality.sampling import is_wrong
-from segqa.quality.scoring import load_evaluator
+from segqa.quality.scoring import Evaluator, load_evaluator
 from segqa.references import MIN_PIXELS, Example, References, learn, show
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for folder in arguments.prepared:
         teaching, judged = share(read_library([folder], validation_share=0.0).training, arguments.images)
         alone = judge(judged, evaluator, arguments.seed)
-        both = judge(judged, evaluator, arguments.seed, references=teach(teaching))
+        both = judge(judged, evaluator, arguments.seed, references=teach(teaching, evaluator))
         parts.append(both.with_columns(alone["predicted"].alias(ALONE)))
     table = pl.concat(parts, how="diagonal")
     judges = {"with references": "predicted", "references alone": "reference", "without": ALONE}
@@ -71,12 +71,12 @@ def share(records: Sequence[Record], n_images: int) -> tuple[list[Record], list[
     return teaching, [r for r in records if r.group not in of_group]
 
 
-def teach(records: Sequence[Record]) -> References:
+def teach(records: Sequence[Record], evaluator: Evaluator) -> References:
     """Return what the objects of records teach."""
     examples: dict[str, list[Example]] = {}
     for seed, record in enumerate(records):
-        views = show(record.image, record.truth, seed=seed)
-        examples.setdefault(record.label, []).append(Example(record.group, views))
+        example = show(record.image, record.truth, evaluator, group=record.group, seed=seed)
+        examples.setdefault(record.label, []).append(example)
     return learn(examples)
 
 

@@ -30,8 +30,8 @@ from segqa.data.types import Case, Image, LabelMap, Mask, ObjectMask
 from segqa.errors import InputError
 from segqa.quality.preprocessing import Profile, build_input
 from segqa.quality.prompting import jitter_box
-from segqa.quality.scoring import Opinion
-from segqa.spe.engines import SIDE
+from segqa.quality.scoring import Evaluator, Opinion, score_mask
+from segqa.spe.engines import SIDE, Canvas, CanvasMasks
 from segqa.spe.readout import Classifier, Readout
 
 VIEW = Profile(size=SIDE)
@@ -46,10 +46,8 @@ VIEWS, JITTER = 4, 0.15
 MAX_CASES, MAX_EXAMPLES = 64, 24
 """Labelled images that are read, and objects of a label that are learnt from, evenly spread: more cost time only."""
 
-MOST_SAY, HALF_OF_IT = 0.5, 5
-"""Weight of the second opinion: `MOST_SAY` for very many labelled images (slices of a volume count as one), half of it
-for `HALF_OF_IT` of them; one alone is not to be relied on. Chosen on four data sets (`docs/explanation/references.md`).
-"""
+MIN_GROUPS = 2
+"""Labelled images or volumes that a label needs: what one teaches is tried on the others."""
 
 MIN_PIXELS = 10
 """A smaller object teaches nothing (as SPE has it for support masks)."""
@@ -64,6 +62,8 @@ class Example(NamedTuple):
     group: str
     """Image or volume that it is in."""
     views: Sequence[View]
+    score: float
+    """The evaluator's score of its true mask, 0..1."""
 
 
 class Lesson(NamedTuple):
@@ -72,11 +72,10 @@ class Lesson(NamedTuple):
     classifier: Classifier
     n_objects: int
     n_groups: int
-
-    @property
-    def weight(self) -> float:
-        """Return how much its opinion counts beside an evaluator's, 0..1."""
-        return MOST_SAY * self.n_groups / (self.n_groups + HALF_OF_IT)
+    found: float
+    """Mean Dice, 0..1, of each object's true mask with what the other images and volumes taught."""
+    weight: float
+    """How much its opinion counts beside the evaluator's, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +94,21 @@ class References:
         if lesson is None:
             return None
         pixels, mask = see(image, one.mask, one.box)
-        if not mask.any():
-            return Opinion(0.0, lesson.weight)
-        found = self.engine.classify(pixels, lesson.classifier) > self.engine.threshold
-        return Opinion(metrics.dice(mask, found), lesson.weight)
+        answer = self.engine.classify(pixels, lesson.classifier) > self.engine.threshold
+        return Opinion(_dice(mask, answer), lesson.weight)
 
     def hold(self, case: Case) -> bool:
         """Tell whether the image of a case is one of the labelled ones, or another slice of their volumes."""
         return bool(self.images) and _identify(case.image.path) in self.images
 
     def summary(self) -> str:
-        """Return what was learnt from, in a few words."""
-        parts = (
-            f"label {label} from {one.n_objects} objects of {one.n_groups} images"
+        """Return what was learnt from and what came of it, in a few words."""
+        parts = [
+            f"label {label} from {one.n_objects} objects of {one.n_groups} images, "
+            f"found again with Dice {one.found:.2f}, weight {one.weight:.2f}"
             for label, one in self.lessons.items()
-        )
-        return f"references: {', '.join(parts)}"
+        ]
+        return f"references: {'; '.join(parts)}"
 
 
 def see(image: Image, mask: Mask, box: Box | None) -> View:
@@ -120,16 +118,28 @@ def see(image: Image, mask: Mask, box: Box | None) -> View:
     return np.ascontiguousarray(pixels.transpose(1, 2, 0)), planes[3] > 0.5
 
 
-def show(image: Image, mask: Mask, *, seed: int) -> list[View]:
-    """Return the views of an object that teach it: a mask under test seldom comes with exactly its box."""
+def show(image: Image, mask: Mask, evaluator: Evaluator, *, group: str, seed: int) -> Example:
+    """Return an object to learn from, in several views: a mask under test seldom comes with exactly its box.
+
+    Args:
+        image: Pixels `(H, W, 3)`, 0..255.
+        mask: The object `(H, W)`, not empty.
+        evaluator: Who will be the first judge.
+        group: Image or volume that it is in.
+        seed: Of the moved boxes.
+    """
     own, rng = Box.around(mask), np.random.default_rng(seed)
     height, width = mask.shape
     moved = (jitter_box(own, JITTER, height=height, width=width, rng=rng) for _ in range(VIEWS - 1))
-    return [see(image, mask, box) for box in (own, *moved)]
+    score = score_mask(image, mask, evaluator, box=own)
+    return Example(group, [see(image, mask, box) for box in (own, *moved)], score)
 
 
 def learn(examples: Mapping[str, Sequence[Example]], *, images: Iterable[Path] = ()) -> References:
-    """Return what objects teach.
+    """Return what objects teach; labels in fewer than `MIN_GROUPS` images or volumes teach nothing.
+
+    Both judges are tried on the true masks of the examples, the second on those of each image or volume after learning
+    from the others. As in any mean of two measurements, the weights are inverse to their squared errors.
 
     Args:
         examples: By label; of more than `MAX_EXAMPLES` some, evenly spread.
@@ -139,11 +149,33 @@ def learn(examples: Mapping[str, Sequence[Example]], *, images: Iterable[Path] =
     lessons = {}
     for label, all_of_it in examples.items():
         some = spread(all_of_it, MAX_EXAMPLES)
-        pixels, masks = zip(*(view for one in some for view in one.views), strict=True)
-        classifier = engine.fit(np.stack(pixels), np.stack(masks))
-        lessons[label] = Lesson(classifier, len(some), len({one.group for one in some}))
+        groups = list(dict.fromkeys(one.group for one in some))
+        if len(groups) < MIN_GROUPS:
+            continue
+        found = float(np.mean([dice for group in groups for dice in _find_again(some, group, engine)]))
+        error, evaluators_error = 1 - found, 1 - float(np.mean([one.score for one in some]))
+        both = error**2 + evaluators_error**2
+        weight = evaluators_error**2 / both if both else 0.5
+        lessons[label] = Lesson(engine.fit(*_stack(some)), len(some), len(groups), found, weight)
         engine.forget()
     return References(engine, lessons, frozenset(_identify(path) for path in images))
+
+
+def _stack(examples: Iterable[Example]) -> tuple[Canvas, CanvasMasks]:
+    pixels, masks = zip(*(view for one in examples for view in one.views), strict=True)
+    return np.stack(pixels), np.stack(masks)
+
+
+def _find_again(examples: Sequence[Example], group: str, engine: Readout) -> list[float]:
+    """Return the Dice of each view of a group's objects with what the others teach."""
+    queries, masks = _stack(one for one in examples if one.group == group)
+    found = engine.segment(queries, *_stack(one for one in examples if one.group != group)) > engine.threshold
+    return [_dice(mask, answer) for mask, answer in zip(masks, found, strict=True)]
+
+
+def _dice(mask: Mask, answer: Mask) -> float:
+    """Return the Dice of a mask with an answer; an empty mask misses what it was made for."""
+    return metrics.dice(mask, answer) if mask.any() else 0.0
 
 
 @lru_cache(maxsize=1024)
@@ -152,18 +184,19 @@ def _identify(path: Path) -> str:
     return str(path.resolve()) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_references(images: Path, masks: Path, reading: Reading, *, axis: int = -1) -> References:
+def read_references(images: Path, masks: Path, evaluator: Evaluator, *, reading: Reading, axis: int = -1) -> References:
     """Read labelled images, and learn from them.
 
     Args:
         images: Folder or file.
         masks: Folder or file of their true masks, with the labels of the masks that will be judged.
+        evaluator: Who will be the first judge.
         reading: How the cases that will be judged are read: these are read alike, but any error stops.
         axis: Slicing axis of volumes.
 
     Raises:
-        InputError: Files are missing, without partner or cannot be read, there are several masks of an image, or
-            no object is large enough to learn from.
+        InputError: Files are missing, without partner or cannot be read, there are several masks of an image, no object
+            is large enough to learn from, or no label is in two images or volumes.
     """
     cases = find_cases(images, masks, remedy="references are images with their masks", axis=axis)
     _check(cases, masks)
@@ -173,14 +206,19 @@ def read_references(images: Path, masks: Path, reading: Reading, *, axis: int = 
         loaded = read_case(case, reading)
         (truth,) = loaded.masks.values()
         for one in _some_objects(truth.pixels, reading, -(-MAX_EXAMPLES // len(some))):
-            views = show(loaded.image.pixels, one.mask, seed=seed)
-            examples.setdefault(one.label, []).append(Example(group_of(case.name), views))
+            example = show(loaded.image.pixels, one.mask, evaluator, group=group_of(case.name), seed=seed)
+            examples.setdefault(one.label, []).append(example)
     if not examples:
         asked = "" if reading.labels is None else f" of the labels {', '.join(map(str, reading.labels))}"
         msg = f"{show_name(masks)}: no object{asked} of {MIN_PIXELS} pixels or more; give masks of what shall be found"
         raise InputError(msg)
     in_order = {label: examples[label] for label in sorted(examples, key=int)}
-    return learn(in_order, images={case.image.path for case in cases})
+    taught = learn(in_order, images={case.image.path for case in cases})
+    if not taught.lessons:
+        fact = f"label {list_some(list(in_order), limit=3)} in fewer than {MIN_GROUPS} images or volumes"
+        msg = f"{show_name(masks)}: {fact}; what one teaches is tried on the others, so give more of them"
+        raise InputError(msg)
+    return taught
 
 
 def _some_objects(label_map: LabelMap, reading: Reading, count: int) -> Iterator[ObjectMask]:

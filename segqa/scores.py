@@ -130,15 +130,18 @@ def plan_score(
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
     if calibration is not None:
         sha256 = evaluator.info.sha256
-        evaluator = replace(evaluator, calibration=use_interval(calibration, evaluator.calibration, weights=sha256))
-    taught = _learn(reference, chosen, axis) if reference else None
+        found_interval = use_interval(
+            calibration, evaluator.calibration, weights=sha256, with_references=reference is not None
+        )
+        evaluator = replace(evaluator, calibration=found_interval)
+    taught = _learn(reference, evaluator, chosen, axis) if reference else None
     return ScorePlan(found, evaluator, chosen, workers, paths, side_files, taught)
 
 
-def _learn(reference: tuple[Path, Path], reading: Reading, axis: int) -> References:
+def _learn(reference: tuple[Path, Path], evaluator: Evaluator, reading: Reading, axis: int) -> References:
     from segqa.references import read_references  # with scipy.linalg, which most calls do without
 
-    return read_references(*reference, reading, axis=axis)
+    return read_references(*reference, evaluator, reading=reading, axis=axis)
 
 
 def _refuse_images(cases: Cases) -> None:

@@ -213,7 +213,7 @@ def test_references_are_taken_as_the_command_takes_them(run, tiny_weights, tmp_p
     from segqa.phantoms import write_demo
 
     write_demo(tmp_path, n_cases=2)
-    reference = (str(tmp_path / "images/phantom_01.png"), tmp_path / "truth/phantom_01.png")
+    reference = (str(tmp_path / "images"), tmp_path / "truth")
     with pytest.warns(UserWarning, match="objects have a remark"):
         found = segqa.score(
             tmp_path / "images", tmp_path / "masks", reference=reference, weights=tiny_weights, workers=1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from segqa.data.masks import write_mask
 from segqa.data.reading import Reading
 from segqa.data.types import ObjectMask
 from segqa.errors import InputError
-from segqa.quality.preprocessing import build_input
+from segqa.metrics import dice
+from segqa.quality.preprocessing import Profile, build_input
+from segqa.quality.scoring import Evaluator
+from segqa.quality.weights_file import CheckpointInfo
 from segqa.references import JITTER, MAX_EXAMPLES, MIN_PIXELS, VIEW, VIEWS, Example, learn, read_references, see, show
 from segqa.spe.engines import SIDE
 
@@ -38,8 +42,24 @@ def draw(seed, *, n_discs=1):
     return np.repeat(picture[..., None], 3, axis=2), labels
 
 
-def examples(n=4, *, label=1):
-    return [Example(f"c{seed}", show(*picture(seed, label), seed=seed)) for seed in range(n)]
+class Judge:
+    """A runner that gives every mask the same score."""
+
+    name = "judge"
+
+    def __init__(self, score):
+        self.score = score
+
+    def run(self, inputs):
+        return np.full((len(inputs), 1), self.score, np.float32), np.zeros((len(inputs), 1), np.float32)
+
+
+def evaluator(score=0.7):
+    return Evaluator(CheckpointInfo(Path("none"), {}, {}, {}), Judge(score), Profile(size=32), ("dice",))
+
+
+def examples(n=4, *, label=1, score=0.7):
+    return [show(*picture(seed, label), evaluator(score), group=f"c{seed}", seed=seed) for seed in range(n)]
 
 
 def picture(seed, label):
@@ -86,21 +106,43 @@ def test_of_a_label_that_the_references_lack_there_is_no_opinion(taught):
 
 def test_an_empty_mask_misses_everything(taught):
     image, labels = draw(0)
-    opinion = say(taught, image, np.zeros_like(labels, bool), box=Box.around(labels == 1))
-    assert opinion.dice == 0.0
-    assert opinion.weight > 0
+    assert say(taught, image, np.zeros_like(labels, bool), box=Box.around(labels == 1)).dice == 0.0
 
 
-def test_the_weight_grows_with_the_number_of_images_towards_a_half():
-    def weight(n_images, n_each=1):
-        views = show(*picture(0, 1), seed=0)
-        of_all = [Example(f"image {number}", views) for number in range(n_images) for _ in range(n_each)]
-        return learn({"1": of_all}).lessons["1"].weight
+def test_an_object_is_found_again_by_what_the_other_images_teach(taught):
+    for label, lesson in taught.lessons.items():
+        known = examples(label=int(label))
+        found = []
+        for left_out in known:
+            others = learn({label: [one for one in known if one is not left_out]})
+            classifier = others.lessons[label].classifier
+            for pixels, mask in left_out.views:
+                found.append(dice(mask, others.engine.classify(pixels, classifier) > 0.5))
+        assert lesson.found == pytest.approx(np.mean(found), abs=1e-6)
+        assert lesson.found > 0.85
 
-    assert weight(1) == pytest.approx(0.5 / 6)
-    assert weight(5) == pytest.approx(0.25)
-    assert weight(20) == pytest.approx(0.4)
-    assert weight(5, n_each=4) == weight(5)
+
+def test_the_weights_are_inverse_to_the_squared_errors_on_the_true_masks():
+    def lesson(score):
+        return learn({"1": examples(label=1, score=score)}).lessons["1"]
+
+    found = lesson(0.7).found
+    for score in (0.0, 0.7, 0.99):
+        expected = (1 - score) ** 2 / ((1 - score) ** 2 + (1 - found) ** 2)
+        assert lesson(score).weight == pytest.approx(expected, abs=1e-6)
+    assert lesson(1.0).weight == 0.0
+
+
+def test_where_both_judges_make_no_error_both_have_half_a_say(monkeypatch):
+    monkeypatch.setattr("segqa.references._dice", lambda mask, answer: 1.0)
+    assert learn({"1": examples(label=1, score=1.0)}).lessons["1"].weight == 0.5
+
+
+def test_objects_of_one_image_teach_nothing():
+    one, other = examples(2)
+    assert learn({"1": [one, one, one]}).lessons == {}
+    lesson = learn({"1": [one, one, other]}).lessons["1"]
+    assert (lesson.n_objects, lesson.n_groups) == (3, 2)
 
 
 def test_views_are_those_of_the_shipped_evaluators_in_8_bits():
@@ -117,20 +159,26 @@ def test_views_are_those_of_the_shipped_evaluators_in_8_bits():
 
 def test_an_object_is_shown_in_its_own_box_and_in_moved_ones():
     image, mask = picture(2, 1)
-    views = show(image, mask, seed=3)
+
+    def shown(seed):
+        return show(image, mask, evaluator(0.3), group="g", seed=seed)
+
+    views = shown(3).views
     assert len(views) == VIEWS
     np.testing.assert_array_equal(views[0][0], see(image, mask, Box.around(mask))[0])
     assert all((one[0] != views[0][0]).any() for one in views[1:])
-    again, other = show(image, mask, seed=3), show(image, mask, seed=4)
+    again, other = shown(3).views, shown(4).views
     assert all((one[0] == two[0]).all() for one, two in zip(views, again, strict=True))
     assert any((one[0] != two[0]).any() for one, two in zip(views, other, strict=True))
     assert 0 < JITTER < 0.5
+    assert shown(3).group == "g"
+    assert shown(3).score == pytest.approx(0.3)
 
 
 def test_of_many_examples_some_of_all_are_taken(monkeypatch):
     monkeypatch.setattr("segqa.references.MAX_EXAMPLES", 3)
-    views = show(*picture(0, 1), seed=0)
-    lesson = learn({"1": [Example(str(number), views[:1]) for number in range(50)]}).lessons["1"]
+    one = examples(1)[0]
+    lesson = learn({"1": [Example(str(number), one.views[:1], 0.5) for number in range(50)]}).lessons["1"]
     assert (lesson.n_objects, lesson.n_groups) == (3, 3)
 
 
@@ -145,15 +193,19 @@ def write(folder, n=3, **options):
 
 
 def read(folder, reading=None, **options):
-    return read_references(folder / "images", folder / "masks", reading or Reading(), **options)
+    return read_references(folder / "images", folder / "masks", evaluator(), reading=reading or Reading(), **options)
 
 
 def test_folders_teach_what_their_objects_do(tmp_path):
     found = read(write(tmp_path))
     assert {label: (one.n_objects, one.n_groups) for label, one in found.lessons.items()} == {"1": (3, 3), "2": (3, 3)}
-    assert found.summary() == "references: label 1 from 3 objects of 3 images, label 2 from 3 objects of 3 images"
+    told = [
+        f"label {label} from 3 objects of 3 images, found again with Dice {one.found:.2f}, weight {one.weight:.2f}"
+        for label, one in found.lessons.items()
+    ]
+    assert found.summary() == f"references: {'; '.join(told)}"
     image, labels = draw(77)
-    alone = learn({"2": [Example(f"c{seed}", show(*picture(seed, 2), seed=seed)) for seed in range(3)]})
+    alone = learn({"2": examples(3, label=2)})
     assert say(found, image, labels == 2, label="2") == say(alone, image, labels == 2, label="2")
 
 
@@ -162,9 +214,10 @@ def test_only_the_labels_that_are_asked_for_are_learnt(tmp_path):
 
 
 def test_labels_are_told_in_order_of_their_number(tmp_path):
-    folder = write(tmp_path, n=1)
-    image, labels = draw(0)
-    write_mask(folder / "masks/c0.png", np.where(labels == 1, 10, labels))
+    folder = write(tmp_path, n=2)
+    for seed in range(2):
+        labels = draw(seed)[1]
+        write_mask(folder / f"masks/c{seed}.png", np.where(labels == 1, 10, labels))
     assert list(read(folder).lessons) == ["2", "10"]
 
 
@@ -190,26 +243,34 @@ def test_of_very_many_images_some_of_all_are_read(tmp_path, monkeypatch):
 
 def test_slices_of_a_volume_are_one_image(tmp_path):
     nibabel = pytest.importorskip("nibabel")
-    slices = [draw(seed) for seed in range(3)]
-    for part, planes in (("images", [image[..., 0] for image, _ in slices]), ("masks", [one for _, one in slices])):
+    for part in ("images", "masks"):
         (tmp_path / part).mkdir()
-        volume = np.stack(planes, axis=-1).astype(np.int16)
-        nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / part / "scan.nii.gz")
+    for name, seeds in (("scan", (0, 1, 2)), ("other", (3, 4))):
+        slices = [draw(seed) for seed in seeds]
+        for part, planes in (("images", [image[..., 0] for image, _ in slices]), ("masks", [one for _, one in slices])):
+            volume = np.stack(planes, axis=-1).astype(np.int16)
+            nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / part / f"{name}.nii.gz")
     lesson = read(tmp_path).lessons["1"]
-    assert (lesson.n_objects, lesson.n_groups) == (3, 1)
+    assert (lesson.n_objects, lesson.n_groups) == (5, 2)
+    for part in ("images", "masks"):
+        (tmp_path / part / "other.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"masks: label 1, 2 in fewer than 2 images or volumes; .*give more of them"):
+        read(tmp_path)
 
 
 def test_specks_teach_nothing(tmp_path):
-    folder = write(tmp_path, n=1)
+    folder = write(tmp_path, n=2)
     speck = np.zeros((SIZE, SIZE), np.int32)
     speck[0, : MIN_PIXELS - 1] = 1
-    write_mask(folder / "masks/c0.png", speck)
+    for seed in range(2):
+        write_mask(folder / f"masks/c{seed}.png", speck)
     with pytest.raises(InputError, match=rf"masks: no object of {MIN_PIXELS} pixels or more; give masks of what") as e:
-        read_references(folder / "images", folder / "masks", Reading())
+        read(folder)
     assert "\n" not in str(e.value)
     speck[0, :MIN_PIXELS] = 1
-    write_mask(folder / "masks/c0.png", speck)
-    assert read(folder).lessons["1"].n_objects == 1
+    for seed in range(2):
+        write_mask(folder / f"masks/c{seed}.png", speck)
+    assert read(folder).lessons["1"].n_objects == 2
 
 
 def test_labels_that_no_reference_has_are_refused(tmp_path):
@@ -222,7 +283,7 @@ def test_masks_of_several_models_are_refused(tmp_path):
     for model in ("sam", "unet"):
         shutil.copytree(folder / "masks", folder / "both" / model)
     with pytest.raises(InputError, match=r"both: masks of sam, unet; references have one true mask an image"):
-        read_references(folder / "images", folder / "both", Reading())
+        read_references(folder / "images", folder / "both", evaluator(), reading=Reading())
 
 
 def test_a_reference_without_mask_is_refused(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -52,8 +52,9 @@ def calibrate(
     if known.height < joined.height:
         console.note(f"{joined.height - known.height} of {joined.height} rows have no score or no truth: left out")
     interval = _fit(known, _group_names(known["case"].to_list(), groups), level)
-    about = {"scores": scores.name, "truth": truth.name}
-    text = render_interval(interval, weights_sha256=_weights_of(scores), about=about)
+    record = _read_record(scores)
+    about = {"scores": scores.name, "truth": truth.name, "references": record.references}
+    text = render_interval(interval, weights_sha256=record.weights_sha256, about=about)
     write_whole(out, lambda file: file.write(text.encode()))
     console.result(f"{out} written: {interval.describe()}")
 
@@ -73,14 +74,22 @@ def _group_names(cases: list[str], path: Path | None) -> list[str]:
     return [group_of(case) for case in cases] if path is None else read_groups(path, cases)
 
 
-def _weights_of(scores: Path) -> str | None:
-    """Return the SHA-256 of the weights that made the scores, when the record of their run lies beside them."""
+class _Record(NamedTuple):
+    """What the record of a run tells of its scores."""
+
+    weights_sha256: str | None = None
+    references: str | None = None
+    """What they were made with beside the weights (`segqa score --reference`)."""
+
+
+def _read_record(scores: Path) -> _Record:
+    """Return what made the scores, when the record of their run lies beside them."""
     from segqa.output.runrecord import record_path
 
     record = record_path(scores)
     try:
-        digest = json.loads(record.read_text(encoding="utf-8"))["weights"]["sha256"]
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return _Record(str(content["weights"]["sha256"]), dict(content.get("options") or {}).get("references"))
     except (OSError, ValueError, KeyError, TypeError):
         console.note(f"{record.name} does not lie beside {scores.name}: the calibration will not check the weights")
-        return None
-    return str(digest)
+        return _Record()

@@ -34,7 +34,12 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
     used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
     record = RunRecord(
         command=shlex.join(sys.argv[1:]),
-        options=asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "workers": plan.workers},
+        options={
+            **asdict(plan.reading),
+            "paths": [str(path) for path in plan.paths],
+            "references": plan.references.summary() if plan.references else None,
+            "workers": plan.workers,
+        },
         seed=None,
         device=plan.evaluator.runner.name,
         weights=used,

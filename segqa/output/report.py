@@ -219,6 +219,15 @@ def _rows(shown: pl.DataFrame, pictures: Mapping[Key, Pictures]) -> list[dict[st
 
 def _filled_columns(shown: pl.DataFrame, pictures: Mapping[Key, Pictures]) -> dict[str, bool]:
     """Tell which columns have something to show."""
-    names: Sequence[str] = ("lower", "novelty", "predicted_hd95_px", "x0", "reason", "label", "object")
+    names: Sequence[str] = (
+        "lower",
+        "reference_dice",
+        "novelty",
+        "predicted_hd95_px",
+        "x0",
+        "reason",
+        "label",
+        "object",
+    )
     filled = {name: bool(shown[name].cast(pl.String).fill_null("").ne("").any()) for name in names}
     return filled | {"pictures": bool(pictures), "errors": any(one.errors for one in pictures.values())}

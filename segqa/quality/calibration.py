@@ -87,21 +87,26 @@ def render_interval(interval: Interval, *, weights_sha256: str | None, about: di
     return json.dumps(content | {"intervals": _plain({"dice": interval})}, indent=2) + "\n"
 
 
-def use_interval(path: Path, calibration: Calibration | None, *, weights: str) -> Calibration:
+def use_interval(
+    path: Path, calibration: Calibration | None, *, weights: str, with_references: bool = False
+) -> Calibration:
     """Return the calibration with the Dice interval of a user's `calibration.json` in its place.
 
     Args:
         path: A file of `segqa calibrate`.
         calibration: That of the weights, which keeps its novelty.
         weights: SHA-256 of the weights that score.
+        with_references: Whether they score beside references, which make other scores.
 
     Raises:
-        InputError: The file is missing, not such a file, or made for the scores of other weights.
+        InputError: The file is missing, not such a file, or made for the scores of other weights, or for scores with
+            references where there are none, or the other way round.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         interval, made_for = Interval(**content["intervals"]["dice"]), content["weights_sha256"]
         known = content["schema"] == SCHEMA and content["version"] == VERSION
+        about = dict(content.get("about", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         # Not `--out` with this file's name: it may be the scores themselves, given by mistake.
         msg = f"{path}: not a calibration ({error}); make one with "
@@ -112,5 +117,9 @@ def use_interval(path: Path, calibration: Calibration | None, *, weights: str) -
             f"{path}: was made for the scores of other weights or another segqa; run `segqa calibrate` on these scores"
         )
         raise InputError(msg)
+    if bool(about.get("references")) != with_references:
+        made, now = ("with", "leave --reference in") if about.get("references") else ("without", "leave it out")
+        msg = f"{path}: was made for scores {made} --reference; {now}, or run `segqa calibrate` on scores like these"
+        raise InputError(msg)
     others = {} if calibration is None else calibration.intervals
-    return Calibration(others | {"dice": interval}, novelty, content.get("about", {}))
+    return Calibration(others | {"dice": interval}, novelty, about)

@@ -101,3 +101,21 @@ def test_score_takes_the_calibration_of_its_own_weights_only(run, tables, tiny_w
     refused = run("score", "demo/images", "demo/masks", *options, "--calibration", calibration)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "was made for the scores of other weights" in refused.stderr
+
+
+def test_a_calibration_is_for_scores_with_references_or_for_those_without(run, tables, tiny_weights):
+    write_demo(tables / "demo", n_cases=9)
+    reference = ("--reference", "demo/images", "demo/truth")
+    call = ("score", "demo/images", "demo/masks", "--weights", tiny_weights, "--runtime", "onnx", "--workers", 1)
+    assert run("evaluate", "demo/masks", "demo/truth").exit_code == 0
+    for with_them, without, words in (
+        (reference, (), "with --reference; leave --reference in"),
+        ((), reference, "without --reference; leave it out"),
+    ):
+        assert run(*call, *with_them).exit_code == 0
+        assert run("calibrate", "segqa/scores.csv", "segqa/evaluation.csv").exit_code == 0
+        calibrated = ("--calibration", "segqa/calibration.json")
+        assert run(*call, *with_them, *calibrated).exit_code == 0
+        refused = run(*call, *without, *calibrated)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"was made for scores {words}" in refused.stderr

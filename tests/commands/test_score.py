@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 
 import numpy as np
 import polars as pl
@@ -447,13 +448,14 @@ def test_references_change_the_scores_and_are_told(score, demo, labelled, tmp_pa
     assert score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--output", "alone.csv").exit_code == 0
     result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--reference", *labelled)
     assert result.exit_code == 0, result.stderr
-    told = [f"label {label} from 2 objects of 2 images" for label in (1, 2, 3)]
-    assert f"; references: {', '.join(told)}" in result.stderr
+    told = r"label (\d) from 2 objects of 2 images, found again with Dice 0\.\d\d, weight ([\d.]+)"
+    weights = re.findall(told, result.stderr)
+    assert [label for label, _ in weights] == ["1", "2", "3"]
     alone, table = read_scores(tmp_path / "alone.csv"), read_scores(tmp_path / "segqa/scores.csv")
     assert alone["reference_dice"].null_count() == alone.height
-    weight = 0.5 * 2 / (2 + 5)
+    weight = table["label"].replace_strict(dict(weights)).cast(float).to_numpy()
     expected = alone["predicted_dice"] ** (1 - weight) * table["reference_dice"] ** weight
-    np.testing.assert_allclose(table["predicted_dice"], expected, atol=1e-6)
+    np.testing.assert_allclose(table["predicted_dice"], expected, atol=0.01)  # the weights are told in two digits
     right, wrong = (table.filter(model=model)["reference_dice"].mean() for model in ("careful", "careless"))
     assert right > wrong
     record = json.loads((tmp_path / "segqa/scores.run.json").read_text())
@@ -461,9 +463,10 @@ def test_references_change_the_scores_and_are_told(score, demo, labelled, tmp_pa
 
 
 def test_scores_of_references_themselves_are_remarked(score, demo, tmp_path):
-    result = score(
-        "demo/images", "demo/masks", "--reference", "demo/images/phantom_01.png", "demo/truth/phantom_01.png"
-    )
+    write_demo(tmp_path / "demo/more", n_cases=3)  # the two of the demo, and one more
+    for part in ("images", "truth"):
+        (tmp_path / f"demo/more/{part}/phantom_02.png").unlink()
+    result = score("demo/images", "demo/masks", "--reference", "demo/more/images", "demo/more/truth")
     assert result.exit_code == 0, result.stderr
     table = read_scores(tmp_path / "segqa/scores.csv")
     assert set(table.filter(case="phantom_01")["reason"]) == {"is-reference"}
@@ -484,6 +487,10 @@ def test_references_come_from_the_configuration(score, demo, labelled, tmp_path,
         (("nowhere", "demo/truth"), ["nowhere: no such file or folder"]),
         (("demo/images", "demo/masks"), ["demo/masks: masks of average, careful, careless", "one true mask an image"]),
         (("demo/images", "demo/truth/phantom_01.png"), ["files without partner", "images with their masks"]),
+        (
+            ("demo/images/phantom_01.png", "demo/truth/phantom_01.png"),
+            ["label 1, 2, 3 in fewer than 2 images or volumes", "give more of them"],
+        ),
     ],
 )
 def test_bad_references_are_refused_before_anything_is_scored(score, demo, tmp_path, reference, words):

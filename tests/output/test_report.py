@@ -178,6 +178,8 @@ def test_a_column_without_values_is_left_out():
     page = render_report(table())
     assert "Novelty" not in page
     assert "Novelty" in render_report(table(novelty=pl.lit(0.3)))
+    assert "Reference Dice" not in page
+    assert "Reference Dice" in render_report(table(reference_dice=pl.lit(0.3)))
 
 
 def test_equal_tables_give_equal_bytes():
