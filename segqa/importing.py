@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segqa import published, state_dicts
-from segqa.data.files import write_whole
 from segqa.errors import InputError
+from segqa.tensor_files import write_tensors
 from segqa.weights import Checkpoint, cache_dir, get_checkpoint, hash_file
 
 if TYPE_CHECKING:
@@ -80,5 +80,4 @@ def _describe_evaluator(backbone: str, state: Mapping[str, torch.Tensor], known:
 def _write(target: Path, state: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    content = save({key: value.contiguous().clone() for key, value in state.items()}, metadata=metadata)
-    write_whole(target, lambda file: file.write(content))
+    write_tensors(target, save({key: value.contiguous().clone() for key, value in state.items()}, metadata=metadata))

@@ -182,7 +182,15 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
 
 
 def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:
-    return score_cases(cases, plan.evaluator, reading=plan.reading, references=plan.references, workers=plan.workers)
+    rows = score_cases(cases, plan.evaluator, reading=plan.reading, references=plan.references, workers=plan.workers)
+    if plan.references is None:
+        yield from rows
+        return
+    from threadpoolctl import threadpool_limits
+
+    # Each worker multiplies small matrices: threads of the library's own would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        yield from rows
 
 
 def to_table(rows: Iterable[list[Row]]) -> pl.DataFrame:

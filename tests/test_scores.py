@@ -41,6 +41,27 @@ def test_the_table_does_not_depend_on_the_number_of_workers(plan):
     assert tables[0] == tables[1]
 
 
+def test_with_references_it_does_not_either_and_only_workers_are_threads(plan, demo, monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    seen, score_cases = [], scores.score_cases
+    monkeypatch.setattr(
+        scores,
+        "score_cases",
+        lambda *given, **options: (seen.append(threads()) or r for r in score_cases(*given, **options)),
+    )
+    before = threads()
+    made = [plan(workers=n, reference=(demo / "images", demo / "truth")) for n in (1, 3)]
+    tables = [to_table(run_score(one)).write_csv() for one in made]
+    assert tables[0] == tables[1]
+    assert seen
+    assert all(count == 1 for counts in seen for count in counts)
+    assert threads() == before
+
+
 def test_several_models_are_scored_as_each_alone(plan, demo, tiny_weights):
     together = to_table(run_score(plan()))
     alone = plan_score(

@@ -20,6 +20,7 @@ from benchmarks.incontext.network import InContextNetwork
 from benchmarks.incontext.tasks import HELD_OUT, read_tasks
 from benchmarks.incontext.training import Settings, State
 from benchmarks.incontext.validation import SIZES, THRESHOLDS, validate
+from segqa.tensor_files import write_tensors
 
 LICENCE = "CC BY-NC-SA 4.0, research only"
 PAPER = "architecture: Butoi et al. 2023, arXiv:2304.06131; trained by segqa"
@@ -64,13 +65,8 @@ def describe(settings: Settings, step: int, threshold: float) -> dict[str, str]:
 
 
 def write(path: Path, state: State, metadata: dict[str, str]) -> None:
-    """Write a safetensors file whose bytes depend on its content only: the library orders metadata at random."""
-    plain = save({name: tensor.contiguous() for name, tensor in sorted(state.items())})
-    length = int.from_bytes(plain[:8], "little")
-    header = {"__metadata__": metadata, **json.loads(plain[8 : 8 + length])}
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + plain[8 + length :])
+    """Write a safetensors file of a state and what it says of itself."""
+    write_tensors(path, save({name: tensor.contiguous() for name, tensor in sorted(state.items())}, metadata=metadata))
 
 
 if __name__ == "__main__":

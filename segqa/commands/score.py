@@ -122,13 +122,13 @@ def score(
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     title = f"Predicted quality of {table.height} objects"
     hand_over(table, output=target, file_format=file_format, schema=TableName.SCORES, title=title, shown=SHOWN)
-    journal.unlink(missing_ok=True)
+    write_record(table, plan, target, time.monotonic() - start)
     if error_maps is not None:
         from segqa.output.overlays import write_error_maps
 
         n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
         console.note(f"{n_maps} error maps written to {error_maps}")
-    write_record(table, plan, target, time.monotonic() - start)
+    journal.unlink(missing_ok=True)  # last, so that `--resume` draws the maps of a run that was killed among them
     counts = tell_doubts(table)
     if counts.failed:
         console.warn(f"{counts.failed} of {counts.read} rows could not be scored; see `reason`")

@@ -83,7 +83,7 @@ def selection_table(frame: pl.DataFrame) -> pl.DataFrame:
     )
     picked = {
         "predicted": candidates.unique(OBJECT_COLUMNS, keep="first", maintain_order=True),
-        "oracle": candidates.filter("best").unique(OBJECT_COLUMNS),
+        "oracle": candidates.filter("best").unique(OBJECT_COLUMNS, keep="first", maintain_order=True),
         "random": candidates,
     } | {f"always {model}": candidates.filter(pl.col("model") == model) for model in models}
     n_objects = picked["predicted"].height

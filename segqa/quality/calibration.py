@@ -10,11 +10,11 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
-from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import Novelty, Reference
 from segqa.quality.weights_file import CALIBRATION
+from segqa.tensor_files import write_tensors
 
 SCHEMA = "segqa.calibration"
 VERSION = 1
@@ -73,8 +73,7 @@ def write_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
     with safe_open(weights, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
     metadata[_BLOCK] = json.dumps({"intervals": _plain(calibration.intervals), "about": calibration.about})
-    content = save(tensors, metadata=metadata)
-    write_whole(out, lambda file: file.write(content))
+    write_tensors(out, save(tensors, metadata=metadata))
 
 
 def _plain(intervals: dict[str, Interval]) -> dict[str, Any]:

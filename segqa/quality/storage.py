@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from segqa.data.files import write_whole
 from segqa.errors import InputError
 from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, QualityNetwork
 from segqa.quality.weights_file import CALIBRATION, metadata, read_info
+from segqa.tensor_files import write_tensors
 
 
 def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> None:
@@ -31,8 +31,7 @@ def save_network(network: QualityNetwork, path: Path, card: dict[str, Any]) -> N
         if not name.endswith("num_batches_tracked")
     }
     folds = export_graph(network, path.with_suffix(".onnx"))
-    content = save(state, metadata=metadata(network.spec.to_dict(), card, folds))
-    write_whole(path, lambda file: file.write(content))
+    write_tensors(path, save(state, metadata=metadata(network.spec.to_dict(), card, folds)))
 
 
 def _halve(tensor: torch.Tensor) -> torch.Tensor:

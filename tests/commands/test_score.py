@@ -424,6 +424,33 @@ def test_error_maps_are_pictures_of_every_object(demo, tiny_weights, run, tmp_pa
     assert f"{n_rows} error maps written" in result.stderr
 
 
+def test_a_run_that_was_stopped_among_its_error_maps_goes_on_with_them(demo, score, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    call = ("demo/images", "demo/masks", "--output", "scores.csv", "--error-maps", "maps")
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.output.overlays.write_error_maps", stop)
+        assert score(*call).exit_code == 130
+    first = (tmp_path / "scores.csv").read_bytes()
+    assert (tmp_path / "scores.run.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.scores.score_cases", stop_if_any)
+        result = score(*call, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "scores.csv").read_bytes() == first
+    assert "18 error maps written to maps" in result.stderr
+    assert [name for name in left_behind(tmp_path) if not name.startswith("maps/")] == ["scores.csv", "scores.run.json"]
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def stop_if_any(cases, *_, **__):
+    """Stand in for scoring where all is scored already."""
+    assert list(cases) == []
+    yield from ()
+
+
 @pytest.mark.parametrize("folder", ["demo/masks", "demo/masks/../masks", "demo"])
 def test_error_maps_do_not_lie_among_what_is_scored(score, demo, tmp_path, folder):
     pytest.importorskip("torch")
@@ -498,9 +525,6 @@ def test_bad_references_are_refused_before_anything_is_scored(score, demo, tmp_p
 
 
 def test_a_run_is_not_gone_on_with_when_references_changed(score, demo, labelled, tmp_path, monkeypatch):
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
     call = ("demo/images", "demo/masks", "--reference", *labelled)
     with monkeypatch.context() as patch:
         patch.setattr("segqa.commands.score.hand_over", stop)

@@ -56,6 +56,13 @@ def test_the_mean_is_that_of_every_tensor_by_its_share(trained, tmp_path, withou
             np.testing.assert_allclose(tensor.double(), expected, rtol=2**-10, atol=1e-7, err_msg=name)
 
 
+def test_the_same_mean_is_the_same_file(trained, tmp_path, without_graphs):
+    files = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    for path in files:
+        average_weights(trained, path, [3, 1])
+    assert len({path.read_bytes() for path in files}) == 1
+
+
 def test_file_and_graph_score_alike_and_the_card_names_what_was_averaged(trained, tmp_path):
     out = tmp_path / "mean.safetensors"
     result = call(*trained, "--out", out)
