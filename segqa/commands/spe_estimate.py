@@ -64,7 +64,9 @@ def spe_estimate(
     if file_format == "json":
         console.result(json.dumps(found.as_json(), indent=2, allow_nan=False))
     else:
-        title = f"{found.n_images} images, {level:.0%} intervals, {found.novel_share:.0%} of the images novel"
+        unknown, share = "novelty unknown: all training images are of one patient or volume", found.novel_share
+        novelty = unknown if share is None else f"{share:.0%} of the images novel"
+        title = f"{found.n_images} images, {level:.0%} intervals, {novelty}"
         console.table(gating.estimate_table(found), title=title)
     for warning in found.warnings:
         console.warn(warning)

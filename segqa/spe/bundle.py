@@ -16,7 +16,7 @@ from segqa.spe.engines import SIDE, Canvas
 from segqa.spe.mapping import SPE_METRICS, Mapping, fit_mapping
 
 FORMAT = "segqa.spe"
-VERSION = 4
+VERSION = 5
 MEAN = "mean"
 """Name of the task that averages the labels."""
 REFIT = "make it again with `segqa spe-fit`"
@@ -53,6 +53,8 @@ class Bundle:
     """Training images, shape `(N, SIDE, SIDE, 3)`."""
     masks: NDArray[np.bool_]
     """Their masks by label, shape `(N, L, SIDE, SIDE)`."""
+    groups: NDArray[np.int64]
+    """Number of each one's group (patient, volume, single image), shape `(N,)`."""
     pseudo: NDArray[np.float64]
     """Pseudo performance, shape `(Z, T, K, M)`."""
     agreement: NDArray[np.float64]
@@ -97,6 +99,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     tensors: dict[str, NDArray[np.generic]] = {
         "images": bundle.images[..., :1] if grey else bundle.images,
         "masks": np.packbits(bundle.masks, axis=-1),
+        "groups": bundle.groups,
         "pseudo": bundle.pseudo,
         "agreement": bundle.agreement,
         "real": bundle.real,
@@ -148,6 +151,7 @@ def load_bundle(path: Path) -> Bundle:
         settings=FitSettings(**head["settings"]),
         images=np.broadcast_to(tensors["images"], (*tensors["images"].shape[:3], 3)).copy(),
         masks=np.unpackbits(tensors["masks"], axis=-1, count=SIDE).astype(bool),
+        groups=tensors["groups"],
         pseudo=tensors["pseudo"],
         agreement=tensors["agreement"],
         real=tensors["real"],

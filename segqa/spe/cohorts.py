@@ -53,6 +53,8 @@ class Labelled:
 
     images: Canvas
     masks: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+    """Shape `(N,)`: as those of `Predicted`."""
     labels: list[int]
 
 
@@ -87,12 +89,14 @@ def read_training(images: Path, masks: Path, *, watch: Watch) -> Labelled:
     """
     cases = find_cases(images, {TRUTH: masks}, remedy=REMEDY)
     found: list[NDArray[np.uint8]] = []
+    groups: list[str] = []
     maps: list[dict[int, NDArray[np.bool_]]] = []
     for case in watch(cases, "reading training images", len(cases)):
         loaded = read_case(case)
         label_map = loaded.masks[TRUTH].pixels
         if not _is_too_empty(case, label_map):
             found.append(shrink_image(loaded.image.pixels))
+            groups.append(group_of(case.name))
             maps.append({label: shrink_mask(label_map == label) for label in present_labels(label_map)})
     labels = sorted({label for row in maps for label in row})
     if not labels:
@@ -102,7 +106,7 @@ def read_training(images: Path, masks: Path, *, watch: Watch) -> Labelled:
     stack = np.stack([np.stack([row.get(label, blank) for label in labels]) for row in maps])
     canvas = np.stack(found)
     _check_content(canvas, images)
-    return Labelled(canvas, stack, labels)
+    return Labelled(canvas, stack, _number_groups(groups), labels)
 
 
 def read_predicted(
@@ -141,7 +145,7 @@ def read_predicted(
         canvas,
         packed,
         real=np.array([row.real for row in rows]) if truth is not None else np.empty(0),
-        groups=np.unique([row.group for row in rows], return_inverse=True)[1],
+        groups=_number_groups([row.group for row in rows]),
         diagonal=max(row.diagonal for row in rows),
         shown=np.array([row.is_shown for row in rows]),
         other_labels=sorted(present - set(labels)),
@@ -206,6 +210,10 @@ def _read_row(case: Case, labels: Sequence[int], models: Sequence[str]) -> _Row 
     present = set().union(*(present_labels(label_map) for label_map in maps.values()))
     diagonal = metrics.image_diagonal(loaded.image.pixels.shape[:2])
     return _Row(image, masks, real, is_true, present, not is_slice or bool(present), group_of(case.name), diagonal)
+
+
+def _number_groups(names: Sequence[str]) -> NDArray[np.int64]:
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _is_too_empty(case: Case, label_map: NDArray[np.generic]) -> bool:

@@ -46,8 +46,8 @@ class Estimates:
 
     rows: list[MetricEstimate]
     n_images: int
-    novel_share: float
-    """Share of the images that are unlike the training images, 0..1."""
+    novel_share: float | None
+    """Share of the images that are unlike the training images, 0..1; `None` when these are of one group."""
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
@@ -105,11 +105,11 @@ def estimate(
         raise InputError(msg)
     rows = estimate_models(bundle, engine, found, level=level)[MODEL]
     shown = found.images[found.shown]
-    novel = find_novel(embedder, shown, bundle.images)
+    novel = find_novel(embedder, shown, bundle.images, bundle.groups)
     warnings = _warn_labels(found.other_labels) + _warn_extrapolation(rows, bundle)
     warnings += _warn_images(shown, bundle.images, novel)
     warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
-    return Estimates(rows, len(found.images), float(novel.mean()), warnings)
+    return Estimates(rows, len(found.images), None if novel is None else float(novel.mean()), warnings)
 
 
 def estimate_models(
@@ -130,7 +130,7 @@ def estimate_models(
     if engine.settings != settings.engine_settings:
         msg = f"the bundle was made with other weights of {settings.engine}; give that file, or fit again"
         raise InputError(msg)
-    training = Labelled(bundle.images, bundle.masks, [int(label) for label in settings.labels])
+    training = Labelled(bundle.images, bundle.masks, bundle.groups, [int(label) for label in settings.labels])
     most = max(settings.support_sizes)
     by_image = with_mean(measure_agreement(engine, training, found, support_size=most, seed=settings.seed))
     rows = {}
@@ -217,10 +217,12 @@ def _warn_extrapolation(rows: Iterable[MetricEstimate], bundle: Bundle) -> list[
     ]
 
 
-def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_]) -> list[str]:
+def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_] | None) -> list[str]:
     warnings = []
     if n_known := count_known(images, training):
         warnings.append(f"{n_known} of {len(images)} images are training images: the estimate may be too good")
+    if novel is None:
+        return warnings
     n_novel, expected = int(novel.sum()), USUAL_SHARE
     if stats.binom.sf(n_novel - 1, len(images), expected) < 0.001:
         warnings.append(

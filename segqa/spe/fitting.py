@@ -110,7 +110,7 @@ def fit_bundle(
     real = with_mean(tested.real)
     means = with_mean(pseudo), mean_defined(seen), mean_defined(real)
     scatter = spread_left(real, seen, tested.groups), count_groups(real, tested.groups)
-    unfitted = Bundle(settings, training.images, training.masks, *means, *scatter, kinds=[])
+    unfitted = Bundle(settings, training.images, training.masks, training.groups, *means, *scatter, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
 
 

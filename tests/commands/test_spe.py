@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -124,6 +125,23 @@ def test_json_holds_every_metric_with_its_interval_and_is_the_same_twice(data, b
         assert values["lower"] <= values["estimate"] <= values["upper"]
         assert values["n"] == 7
     assert found["warnings"] == []
+
+
+def test_novelty_is_unknown_where_all_training_images_are_of_one_patient(data, run, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for path in (data / "train" / name).iterdir():
+            shutil.copy(path, tmp_path / "train" / name / f"patient1_s{path.name}")
+    (tmp_path / "test").symlink_to(data / "test", target_is_directory=True)
+    bundle = tmp_path / "spe.bundle"
+    assert run(*fit_arguments(tmp_path, bundle)).exit_code == 0
+
+    table, found = run(*estimate_arguments(data, bundle)), run(*estimate_arguments(data, bundle), "--format", "json")
+
+    assert table.exit_code == found.exit_code == 0
+    assert "novelty unknown: all training images are of one patient or volume" in table.stdout
+    assert json.loads(found.stdout)["novel_share"] is None
+    assert "unlike" not in table.stderr + found.stderr
 
 
 def test_an_estimate_runs_without_torch_and_without_the_training_data(data, bundle, tmp_path):

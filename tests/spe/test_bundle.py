@@ -34,7 +34,7 @@ def make_bundle(grey=True, n_labels=2):
     full = np.repeat(images, 3, axis=3) if grey else images
     masks = rng.random((4, n_labels, 128, 128)) > 0.5
     n_groups = rng.integers(1, 10, real.shape)
-    return Bundle(settings, full, masks, pseudo, agreement, real, real / 10, n_groups, kinds)
+    return Bundle(settings, full, masks, np.array([1, 0, 2, 0]), pseudo, agreement, real, real / 10, n_groups, kinds)
 
 
 @pytest.mark.parametrize("grey", [True, False])
@@ -46,13 +46,13 @@ def test_a_bundle_comes_back_as_it_was(tmp_path, grey):
 
     assert again.settings == bundle.settings
     assert again.kinds == bundle.kinds
-    for name in ("images", "masks", "pseudo", "agreement", "real", "spread", "n_groups"):
+    for name in ("images", "masks", "groups", "pseudo", "agreement", "real", "spread", "n_groups"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bundle, name))
 
 
 def test_arrays_of_any_memory_order_come_back_as_they_were(tmp_path):
     plain = make_bundle()
-    names = ("images", "masks", "pseudo", "agreement", "real", "spread", "n_groups")
+    names = ("images", "masks", "groups", "pseudo", "agreement", "real", "spread", "n_groups")
     turned = {name: np.asfortranarray(getattr(plain, name)) for name in names}
 
     save_bundle(replace(plain, **turned), tmp_path / "turned.bundle")
@@ -121,4 +121,4 @@ def test_a_bundle_of_another_version_is_refused_with_both_versions(tmp_path):
     said = refuse(path)
 
     assert "version 7" in said
-    assert "version 4" in said
+    assert "version 5" in said

@@ -78,6 +78,19 @@ def test_predictions_are_measured_at_the_images_own_size(tmp_path):
     np.testing.assert_array_equal(found.mask_of("one", 0)[0], shrink_mask(models["one"]["a"] == 1))
 
 
+def test_training_images_of_one_patient_have_one_group_also_beside_images_left_out(tmp_path):
+    names = ["patient002_frame01_s03", "alone", "patient002_frame02_s03", "patient001_frame01_s01"]
+    images = write(tmp_path / "images", pictures(names))
+    masks = write(tmp_path / "masks", dict.fromkeys(names, label_map(l1=(5, 5, 30, 30))))
+
+    found = read_training(images, masks, watch=pass_on)
+
+    alone, first, *second = found.groups  # as sorted names
+    assert found.groups.shape == (4,)
+    assert second[0] == second[1]
+    assert len({alone, first, second[0]}) == 3
+
+
 def test_slices_of_a_volume_with_under_twenty_labelled_pixels_are_left_out(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     rng = np.random.default_rng(0)
@@ -91,7 +104,8 @@ def test_slices_of_a_volume_with_under_twenty_labelled_pixels_are_left_out(tmp_p
 
     found = read_training(tmp_path / "images", tmp_path / "masks", watch=pass_on)
 
-    assert len(found.images) == 2
+    assert len(found.images) == len(found.groups) == 2
+    assert found.groups[0] == found.groups[1]
 
 
 def test_a_slice_in_which_the_model_finds_nothing_counts_and_a_blank_one_does_not(tmp_path):

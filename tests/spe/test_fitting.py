@@ -308,6 +308,61 @@ def test_unlike_images_are_told(bundle, tmp_path):
     assert any("9 of 9 images are unlike the training images" in text for text in found.warnings)
 
 
+def test_a_patient_whose_images_are_look_alikes_does_not_make_other_patients_novel():
+    rng = np.random.default_rng(0)
+    vectors = SimpleNamespace(embed=lambda images: images)
+    known, new = (np.repeat(rng.normal(size=(200, 2)), 2, axis=0) + rng.normal(0, 1e-4, (400, 2)) for _ in range(2))
+    patients = np.repeat(np.arange(200), 2)
+
+    assert 0.01 < find_novel(vectors, new, known, patients).mean() < 0.12
+    assert find_novel(vectors, new, known, np.arange(400)).mean() > 0.9  # as if look-alikes were other patients
+
+
+def test_a_distance_is_usual_that_95_in_100_training_images_have_to_other_groups():
+    rng = np.random.default_rng(1)
+    groups = rng.integers(0, 7, 40)
+    known, new = rng.normal(size=(7, 3))[groups] + rng.normal(0, 0.1, (40, 3)), rng.normal(size=(60, 3))
+    scaled, asked = known / known.std(axis=0), new / known.std(axis=0)
+    own = [
+        min(np.linalg.norm(a - b) for b, other in zip(scaled, groups, strict=True) if other != group)
+        for a, group in zip(scaled, groups, strict=True)
+    ]
+
+    found = find_novel(SimpleNamespace(embed=lambda images: images), new, known, groups)
+
+    expected = [min(np.linalg.norm(a - b) for b in scaled) > np.percentile(own, 95) for a in asked]
+    assert found.tolist() == expected
+    assert 0 < found.sum() < 60
+
+
+def test_a_second_frame_of_each_training_patient_makes_no_image_novel(bundle, sets, tmp_path):
+    train, new = tmp_path / "train", write_set(tmp_path / "new", 9, 5, (2,))
+    for path in [*sets[0].glob("images/*"), *sets[0].glob("masks/*")]:
+        (train / path.parent.name).mkdir(parents=True, exist_ok=True)
+        for frame in range(2):
+            shutil.copy(path, train / path.parent.name / f"patient{path.stem}_frame{frame}_s01.png")
+    save_bundle(fit(train, sets[1]), tmp_path / "spe.bundle")
+
+    found = apply(load_bundle(tmp_path / "spe.bundle"), new, "shift02")
+
+    assert found.novel_share == apply(bundle, new, "shift02").novel_share < 1
+
+
+def test_training_images_of_one_patient_tell_nothing_of_novelty(tmp_path):
+    train = write_set(tmp_path / "train", 8, 0)
+    for path in [*train.glob("images/*"), *train.glob("masks/*")]:
+        path.rename(path.with_stem(f"patient1_s{path.stem}"))
+    new = write_set(tmp_path / "new", 9, 5, (2,))
+    for path in (new / "images").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+    found = apply(fit(train, write_set(tmp_path / "test", 9, 1, (0, 3, 6))), new, "shift02")
+
+    assert found.novel_share is None
+    assert found.as_json()["novel_share"] is None
+    assert not any("unlike" in text for text in found.warnings)
+
+
 def test_five_in_a_hundred_images_like_the_training_images_are_novel():
     rng = np.random.default_rng(0)
 
@@ -317,7 +372,7 @@ def test_five_in_a_hundred_images_like_the_training_images_are_novel():
 
     known, new = (rng.integers(0, 256, (300, 1, 2, 1), dtype=np.uint8) for _ in range(2))
 
-    assert 0.01 < find_novel(Flat(), new, known).mean() < 0.12
+    assert 0.01 < find_novel(Flat(), new, known, np.arange(300)).mean() < 0.12
 
 
 def test_novelty_is_measured_in_units_of_each_feature():
@@ -325,7 +380,7 @@ def test_novelty_is_measured_in_units_of_each_feature():
     vectors = SimpleNamespace(embed=lambda images: images)
     known, new = (rng.normal(size=(200, 2)) * [1, 1000] for _ in range(2))
 
-    assert find_novel(vectors, new + np.array([10, 0]), known).all()
+    assert find_novel(vectors, new + np.array([10, 0]), known, np.arange(200)).all()
 
 
 def test_the_half_width_of_a_mean_is_that_of_labels_whose_errors_are_independent(tmp_path):
