@@ -107,7 +107,7 @@ def estimate(
     shown = found.images[found.shown]
     novel = find_novel(embedder, shown, bundle.images, bundle.groups)
     warnings = _warn_labels(found.other_labels) + _warn_extrapolation(rows, bundle)
-    warnings += _warn_images(shown, bundle.images, novel)
+    warnings += _warn_images(shown, bundle.images, novel, n_groups=len(np.unique(bundle.groups)))
     warnings += _warn_size(int(n_usable.min()), settings.support_sizes)
     return Estimates(rows, len(found.images), None if novel is None else float(novel.mean()), warnings)
 
@@ -217,14 +217,17 @@ def _warn_extrapolation(rows: Iterable[MetricEstimate], bundle: Bundle) -> list[
     ]
 
 
-def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_] | None) -> list[str]:
+def _warn_images(images: Canvas, training: Canvas, novel: NDArray[np.bool_] | None, *, n_groups: int) -> list[str]:
     warnings = []
     if n_known := count_known(images, training):
         warnings.append(f"{n_known} of {len(images)} images are training images: the estimate may be too good")
     if novel is None:
         return warnings
     n_novel, expected = int(novel.sum()), USUAL_SHARE
-    if stats.binom.sf(n_novel - 1, len(images), expected) < 0.001:
+    # The share beyond a quantile that few groups told of varies as a beta variable does; a plain binomial test would
+    # hold it to be known, and warn of every third new part of a small training set's own data.
+    a, b = expected * (n_groups + 1), (1 - expected) * (n_groups + 1)
+    if stats.betabinom.sf(n_novel - 1, len(images), a, b) < 0.001:
         warnings.append(
             f"{n_novel} of {len(images)} images are unlike the training images ({expected:.0%} would be usual): "
             "the mapping may not hold there"

@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from segqa.errors import InputError
 from segqa.spe.bundle import load_bundle, save_bundle
-from segqa.spe.estimating import estimate
+from segqa.spe.engines import SIDE
+from segqa.spe.estimating import _warn_images, estimate
 from segqa.spe.fitting import FitOptions, count_groups, find_models, fit_bundle, mapping_table, spread_left, with_mean
 from segqa.spe.mapping import SPE_METRICS
 from segqa.spe.novelty import find_novel
@@ -295,6 +296,14 @@ def test_of_several_labels_a_warning_tells_which(tmp_path):
 def test_labels_that_the_bundle_lacks_are_told(bundle, tmp_path):
     new = write_set(tmp_path / "new", 9, 5, (2,), labels=2)
     assert apply(bundle, new, "shift02").warnings[0].startswith("labels 2 of the predictions are not in the bundle")
+
+
+@pytest.mark.parametrize(("n_groups", "n_novel", "is_told"), [(10, 8, False), (10, 30, True), (500, 8, True)])
+def test_of_few_training_groups_more_must_be_unlike_before_it_is_told(n_groups, n_novel, is_told):
+    images = np.arange(30 * SIDE * SIDE * 3, dtype=np.uint32).astype(np.uint8).reshape(30, SIDE, SIDE, 3)
+    images[:, 0, 0, 0] = range(30)
+    warnings = _warn_images(images, 255 - images, np.arange(30) < n_novel, n_groups=n_groups)
+    assert [text.split(" images")[0] for text in warnings] == ([f"{n_novel} of 30"] if is_told else [])
 
 
 def test_unlike_images_are_told(bundle, tmp_path):
