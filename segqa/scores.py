@@ -19,8 +19,8 @@ from segqa.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.novelty import NOVEL
 from segqa.quality.runners import RuntimeName
-from segqa.quality.scoring import Evaluator, Row, error_row, load_evaluator, score_cases
-from segqa.schema import SCORE_SCHEMA
+from segqa.quality.scoring import EMPTY_PREDICTION, Evaluator, Row, error_row, load_evaluator, score_cases
+from segqa.schema import BOX_FROM_FILE, SCORE_SCHEMA, STATUS_ERROR
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 if TYPE_CHECKING:
@@ -200,6 +200,18 @@ def to_table(rows: Iterable[list[Row]]) -> pl.DataFrame:
     return pl.DataFrame(list(chain.from_iterable(rows)), schema=SCORE_SCHEMA)
 
 
+def _labels_of_boxes_only(table: pl.DataFrame) -> list[str]:
+    """Return the labels of boxes that no mask of any model has, where the masks have other labels."""
+    import polars as pl
+
+    scored = table.filter(pl.col("status") != STATUS_ERROR)
+    is_missed = pl.col("reason").str.contains(EMPTY_PREDICTION).fill_null(value=False) & (
+        pl.col("box_source") == BOX_FROM_FILE
+    )
+    by_label = scored.group_by("label", maintain_order=True).agg(is_missed.all().alias("missed"))
+    return [] if by_label["missed"].all() else by_label.filter("missed")["label"].to_list()
+
+
 def doubts_of(table: pl.DataFrame) -> list[str]:
     """Return a line on each kind of rows that need a look before the scores are trusted."""
     import polars as pl
@@ -213,6 +225,9 @@ def doubts_of(table: pl.DataFrame) -> list[str]:
     if n_novel := table.filter(pl.col("novelty") > NOVEL).height:
         fact = f"{n_novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g})"
         doubts.append(f"{fact}; look at some of them before you trust their scores")
+    if labels := _labels_of_boxes_only(table):
+        fact = f"no mask has label {list_some(labels, limit=3)}, which boxes name"
+        doubts.append(f"{fact}; every such object counts as missed: do boxes and masks number labels alike?")
     if counts.warned:
         doubts.append(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")
     return doubts

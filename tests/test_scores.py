@@ -9,7 +9,7 @@ from segqa.data.reading import Reading
 from segqa.errors import InputError
 from segqa.phantoms import write_demo
 from segqa.schema import SCORE_COLUMNS, SCORE_SCHEMA
-from segqa.scores import plan_score, run_score, to_table
+from segqa.scores import doubts_of, plan_score, run_score, to_table
 
 
 @pytest.fixture
@@ -221,3 +221,24 @@ def test_a_path_that_does_not_exist_is_named(plan, demo, missing):
     (demo / missing).rename(demo / "away")
     with pytest.raises(InputError, match=rf"{missing}: no such file or folder"):
         plan()
+
+
+def write_boxes(demo, label):
+    content = json.loads((demo / "boxes.json").read_text())
+    for boxes in content["boxes"].values():
+        for number, box in enumerate(boxes, start=1):
+            box["label"] = label(number)
+    (demo / "boxes.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [(lambda number: str(10 + number), "label 11, 12, 13"), (lambda number: str(number), None), (lambda _: "1", None)],
+    ids=["other numbers", "the same numbers", "one label"],
+)
+def test_labels_that_only_the_boxes_know_are_told(plan, demo, label, told):
+    write_boxes(demo, label)
+    doubts = [doubt for doubt in doubts_of(to_table(run_score(plan()))) if "do boxes and masks number" in doubt]
+    assert len(doubts) == (told is not None)
+    if told:
+        assert doubts[0].startswith(f"no mask has {told}, which boxes name; every such object counts as missed")

@@ -40,6 +40,9 @@ Row = dict[str, Any]
 INPUTS_AT_ONCE = 16
 """Inputs in one pass: enough for speed, bounded so that a crowded image does not cost memory."""
 
+EMPTY_PREDICTION = "empty-prediction"
+"""Remark on an object that the mask misses whole."""
+
 T = TypeVar("T")
 
 _DOUBT_KEYS = {"lower": "lower_dice", "upper": "upper_dice", "novelty": "novelty"}
@@ -238,7 +241,7 @@ def _row(
 ) -> Row:
     box, source = _used_box(one)
     if not one.mask.any():
-        remarks.append("empty-prediction")
+        remarks.append(EMPTY_PREDICTION)
     broken = not all(np.isfinite(value) for value in score.values())
     if broken:
         remarks = ["the network gave no finite score", *remarks]
