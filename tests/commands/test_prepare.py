@@ -336,6 +336,62 @@ def test_predictions_and_corruptions_are_sources_without_prompt(data, call, tmp_
     assert len(table.filter(pl.col("source") == "corruption")) == 2 * len(table.filter(pl.col("source") == "unet"))
 
 
+STEM = "ct_00--SET--case_1--z_0001"
+APART = ((4, 6, 30, 40), (36, 4, 60, 30), (34, 36, 60, 60))
+"""Boxes of three objects of a 64 x 64 image that do not touch."""
+
+
+@pytest.fixture
+def nuclei(tmp_path):
+    """An image of three objects of one class, and their union as the only mask."""
+    union = Image.fromarray(np.max([draw(64, box) for box in APART], axis=0))
+    for folder in ("images", "union"):
+        (tmp_path / "nuclei" / folder).mkdir(parents=True)
+        union.save(tmp_path / "nuclei" / folder / f"{STEM}.png")
+    return tmp_path / "nuclei"
+
+
+def write_coco(root):
+    about = {
+        "images": [{"id": 1, "file_name": f"{STEM}.png", "height": 64, "width": 64}],
+        "categories": [{"id": 1, "name": "nucleus"}],
+        "annotations": [
+            {"id": x0, "image_id": 1, "category_id": 1, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+            for x0, y0, x1, y1 in APART
+        ],
+    }
+    (root / "instances.json").write_text(json.dumps(about))
+    return root / "images", root / "instances.json"
+
+
+def write_sa_med2d(root):
+    (root / "masks").mkdir()
+    for number, box in enumerate(APART):
+        Image.fromarray(255 * draw(64, box)).save(root / "masks" / f"{STEM}--0000_{number:03d}.png")
+    return (root,)
+
+
+@pytest.mark.parametrize("write", [write_coco, write_sa_med2d])
+def test_objects_of_one_class_share_the_predicted_mask_though_not_all_are_drawn(write, nuclei, call, tmp_path):
+    call(
+        *(*write(nuclei), "--out", tmp_path / "out", "--segmenter", "none", "--max-objects", 2),
+        *("--predictions", f"perfect={nuclei / 'union'}"),
+    )
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("source") == "perfect")
+    assert table["true_dice"].to_list() == [1.0, 1.0]
+
+
+def test_the_parts_of_a_label_share_the_predicted_mask_and_the_label_has_it_whole(nuclei, call, tmp_path):
+    call(
+        *(nuclei / "images", nuclei / "union", "--components", "--out", tmp_path / "out", "--segmenter", "none"),
+        *("--predictions", f"perfect={nuclei / 'union'}"),
+    )
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("source") == "perfect")
+    assert table.select("object", "true_dice").rows() == [(1.0, 1.0), (1.1, 1.0), (1.2, 1.0), (1.3, 1.0)]
+
+
 def test_the_random_walker_prepares_without_torch(data, call, tmp_path, monkeypatch):
     pytest.importorskip("skimage")
 
