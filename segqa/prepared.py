@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from segqa.data.boxes import read_boxes
+from segqa.data.box_lookup import Boxes, BoxLookup
+from segqa.data.boxes import case_key, read_boxes
 from segqa.data.files import files_below
 from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, read_labelled
 from segqa.data.layouts.described import with_groups
@@ -117,12 +118,11 @@ def plan_prepare(
         settings = replace(settings, components=False)
     folders = _open_folders(predictions, cases, dataset)
     given = {} if boxes is None else read_boxes(boxes)
-    used = _own_boxes(given, cases)
+    found, unused = _find_boxes(given, dataset)
+    used = {key: found[key] for key in cases if key in found}
     if boxes is not None and not used:
         msg = f"{boxes.name}: no box belongs to a case; cases are named such as {next(iter(cases))}"
         raise InputError(msg)
-    known = {key for case in dataset.cases for key in _box_keys(case)}
-    unused = tuple(key for key in given if key not in known)
     return PreparePlan(dataset, cases, chosen, why, settings, reading, folders, used, unused)
 
 
@@ -152,18 +152,25 @@ def _open_folders(
     return folders
 
 
-def _own_boxes(
-    given: Mapping[str, tuple[PromptBox, ...]], cases: Mapping[str, LabelledCase]
-) -> dict[str, tuple[PromptBox, ...]]:
-    """Return the boxes of a file by case."""
-    keys = {name: next((key for key in _box_keys(case) if key in given), None) for name, case in cases.items()}
-    return {name: given[key] for name, key in keys.items() if key is not None}
+def _find_boxes(given: Boxes, dataset: Dataset) -> tuple[dict[str, tuple[PromptBox, ...]], tuple[str, ...]]:
+    """Return the boxes of a file by case, as `segqa score` finds them, and the keys that belong to no case."""
+    images = {_image_key(case): case.image for case in dataset.cases}
+    channels = {key: f"{Path(key).name}_0000" for key in images}  # nnU-Net's first; the case is named without it
+    aliases = {key: f"{key}_0000" for key, image in images.items() if case_key(image.path.name) == channels[key]}
+    lookup = BoxLookup(given, images, aliases)
+    found = {}
+    for case in dataset.cases:
+        key, index = _image_key(case), case.image.slice_index
+        whole = lookup.of_image(key)
+        own = () if index is None else lookup.of_slice(key, index)
+        if own or whole is not None:
+            found[case.name] = own or whole or ()
+    return found, lookup.unused
 
 
-def _box_keys(case: LabelledCase) -> tuple[str, str, str]:
-    """Return where the boxes of a case may be: under `stem:007`, `stem:7`, or `stem` for every slice of a volume."""
-    stem = case.name.rpartition(":")[0]
-    return case.name, f"{stem}:{case.image.slice_index}", stem
+def _image_key(case: LabelledCase) -> str:
+    """Return the name of a case's image: of a slice, that of its volume."""
+    return case.name if case.image.slice_index is None else case.name.rpartition(":")[0]
 
 
 def run_prepare(
@@ -220,9 +227,7 @@ def load_case(plan: PreparePlan, name: str) -> LabelledImage:
 
 def _file_key(folder: PredictionFolder, case: LabelledCase) -> str:
     """Return the stem of the file with a case's prediction: of a slice, that of its volume."""
-    if case.name in folder.files or case.image.slice_index is None:
-        return case.name
-    return case.name.rpartition(":")[0]
+    return case.name if case.name in folder.files else _image_key(case)
 
 
 def _read_prediction(folder: PredictionFolder, case: LabelledCase, size: tuple[int, ...]) -> LabelMap:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from segqa.data.box_lookup import Boxes, BoxLookup
 from segqa.data.boxes import asked_labels, label_number, place_box
 from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
@@ -22,8 +23,6 @@ from segqa.data.volumes import read_grid, remember_at_least
 from segqa.errors import InputError
 
 __all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case", "slice_ranges"]
-
-Boxes = Mapping[str, tuple[PromptBox, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +138,23 @@ def find_cases(
         fact = f"{len(skipped)} files without partner: {list_some([str(one) for one in skipped])}"
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
-    finder = _Finder(pairs, dict(boxes or {}), axis, every_slice)
+    lookup = BoxLookup(boxes or {}, pairs.images, pairs.aliases)
+    finder = _Finder(pairs, lookup, axis, every_slice)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
         raise InputError(msg)
-    unused = tuple(key for key in finder.boxes if key not in finder.used)
-    if finder.boxes and not finder.used:
-        fact = f"boxes for {list_some(unused, limit=3)}, images {list_some(sorted(pairs.images), limit=3)}"
+    if boxes and not lookup.used:
+        fact = f"boxes for {list_some(lookup.unused, limit=3)}, images {list_some(sorted(pairs.images), limit=3)}"
         msg = f"no box belongs to an image: {fact}; the keys must be stems"
         raise InputError(msg)
     if not cases and not finder.n_empty:
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
     unboxed = sum(not case.boxes for case in cases) if boxes is not None else 0
-    return Cases(tuple(cases), tuple(skipped), pairs.ignored, unused, unboxed, finder.n_empty, tuple(finder.misplaced))
+    return Cases(
+        tuple(cases), tuple(skipped), pairs.ignored, lookup.unused, unboxed, finder.n_empty, tuple(finder.misplaced)
+    )
 
 
 def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
@@ -228,13 +229,11 @@ def _shown(key: str, path: Path) -> str:
 class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
-    def __init__(self, pairs: Pairs, boxes: dict[str, tuple[PromptBox, ...]], axis: int, every_slice: bool) -> None:
+    def __init__(self, pairs: Pairs, boxes: BoxLookup, axis: int, every_slice: bool) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
-        self.in_folders = _sole_names(self.boxes.keys() - pairs.images.keys())
-        self.used: set[str] = set()
         self.problems: list[str] = []
         self.misplaced: list[str] = []
         self.n_empty = 0
@@ -253,7 +252,7 @@ class _Finder:
                 self.problems.append(str(error))
                 return []
         sources = {model: Source(path) for model, path in masks.items()}
-        return [Case(key, Source(image), sources, self._boxes_of(key))]
+        return [Case(key, Source(image), sources, self.boxes.of_image(key) or ())]
 
     def _volume_grid(self, path: Path) -> Grid | None:
         """Return the grid of a volume; `None` for a flat file, or one that `check_cases` will complain of."""
@@ -272,16 +271,16 @@ class _Finder:
         for path in masks.values():
             is_filled |= self._filled_slices(path, image, grid)
         width = len(str(depth - 1))
-        own = self._slice_boxes(key, depth)
-        whole = self._boxes_of(key)
+        whole = self.boxes.of_image(key) or ()
         cases = []
         for index in range(depth):
-            if not is_filled[index] and index not in own:
+            own = self.boxes.of_slice(key, index)
+            if not is_filled[index] and not own:
                 self.n_empty += 1
                 continue
             sources = {model: Source(path, index, self.axis) for model, path in masks.items()}
             name = f"{key}:{index:0{width}d}"
-            cases.append(Case(name, Source(image, index, self.axis), sources, own.get(index, whole)))
+            cases.append(Case(name, Source(image, index, self.axis), sources, own or whole))
         return cases
 
     def _filled_slices(self, path: Path, image: Path, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -299,29 +298,3 @@ class _Finder:
             self.misplaced.append(f"{show_name(path)} ({remark.partition(': ')[2]})")
         others = tuple(other for other in range(3) if other != self.axis % 3)
         return np.asarray(volume.labels.any(axis=others))
-
-    def _boxes_of(self, key: str) -> tuple[PromptBox, ...]:
-        for name in (key, self.pairs.aliases.get(key, key), self.in_folders.get(key, key)):
-            if name in self.boxes:
-                self.used.add(name)
-                return self.boxes[name]
-        return ()
-
-    def _slice_boxes(self, key: str, depth: int) -> dict[int, tuple[PromptBox, ...]]:
-        """Return the boxes named `stem:7`, with any number of zeros in front."""
-        found = {}
-        for name, boxes in self.boxes.items():
-            stem, _, index = name.rpartition(":")
-            if stem == key and index.isascii() and index.isdigit() and int(index) < depth:
-                self.used.add(name)
-                if boxes:
-                    found[int(index)] = boxes
-        return found
-
-
-def _sole_names(boxes: Iterable[str]) -> dict[str, str]:
-    """Return the cases of boxes by their names alone, where a folder stands before them (as in COCO) and only one."""
-    names: dict[str, list[str]] = {}
-    for case in boxes:
-        names.setdefault(case.rpartition("/")[2], []).append(case)
-    return {name: cases[0] for name, cases in names.items() if len(cases) == 1}

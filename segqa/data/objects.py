@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,34 +162,50 @@ def _share_label(mask: Mask, boxes: Sequence[Box], objects: Splitting) -> Iterat
     if len(boxes) == 1 or (not boxes and objects == "labels"):
         yield mask, boxes[0] if boxes else None
         return
-    components, count = ndimage.label(mask, _EIGHT_CONNECTED)
-    if not boxes:
-        yield from ((components == number, None) for number in range(1, count + 1))
-        if not count:
-            yield mask, None
+    if boxes:
+        owned = share_components(mask, boxes)
+        yield from ((owned == index, box) for index, box in enumerate(boxes))
         return
-    owner = np.full(count + 1, -1)
-    if count:
-        owner[1:] = _owners(components, count, boxes)
-    owned = owner[components]
-    yield from ((owned == index, box) for index, box in enumerate(boxes))
+    components, count = ndimage.label(mask, _EIGHT_CONNECTED)
+    yield from ((components == number, None) for number in range(1, count + 1))
+    if not count:
+        yield mask, None
 
 
-def _owners(components: NDArray[Any], count: int, boxes: Sequence[Box]) -> NDArray[np.int64]:
-    """Return the index of the box of each component; among equals the smallest box."""
-    order = np.array(sorted(range(len(boxes)), key=lambda index: boxes[index].area))
-    height, width = components.shape
-    held = np.empty((len(boxes), count), np.int64)
-    centres = np.empty((len(boxes), 2))
-    for row, index in enumerate(order):
-        box = boxes[index].clip(height, width)
+def share_components(mask: Mask, boxes: Sequence[Box]) -> NDArray[np.int32]:
+    """Return the index of the box that each pixel of a mask belongs to; -1 off the mask.
+
+    An 8-connected component goes whole to the box that holds most of its pixels (of equals to the smallest, then to
+    the first), or to the nearest by centre when none holds any.
+
+    Args:
+        mask: Shape `(H, W)`, as is the result; it may be empty.
+        boxes: At least one.
+    """
+    components, count = ndimage.label(mask, _EIGHT_CONNECTED)
+    owners = np.full(count + 1, -1, np.int32)
+    most = np.zeros(count + 1, np.int64)
+    order = sorted(range(len(boxes)), key=lambda index: boxes[index].area)
+    for index in order:  # no table of boxes and components: there may be thousands of both
+        box = boxes[index].clip(*mask.shape)
         inside = components[box.y0 : max(box.y1, box.y0), box.x0 : max(box.x1, box.x0)]
-        held[row] = np.bincount(inside.ravel(), minlength=count + 1)[1:]
-        centres[row] = (
-            (boxes[index].y0 + boxes[index].y1 - 1) / 2,
-            (boxes[index].x0 + boxes[index].x1 - 1) / 2,
-        )
-    middles = np.array(ndimage.center_of_mass(components > 0, components, range(1, count + 1)))
-    distances = ((centres[:, None] - middles[None]) ** 2).sum(axis=2)
-    best = np.where(held.max(axis=0) > 0, held.argmax(axis=0), distances.argmin(axis=0))
-    return np.asarray(order[best], np.int64)
+        held = np.bincount(inside.ravel(), minlength=count + 1)
+        held[0] = 0
+        is_more = held > most
+        owners[is_more], most[is_more] = index, held[is_more]
+    outside = np.flatnonzero(most[1:] == 0) + 1
+    if outside.size:
+        owners[outside] = _nearest(np.array(ndimage.center_of_mass(mask, components, outside)), boxes, order)
+    return np.asarray(owners[components])
+
+
+def _nearest(points: NDArray[np.float64], boxes: Sequence[Box], order: Sequence[int]) -> NDArray[np.int32]:
+    """Return the index of the box whose centre is nearest to each point `(y, x)`, of equals the first in order."""
+    found = np.zeros(len(points), np.int32)
+    least = np.full(len(points), np.inf)
+    for index in order:
+        box = boxes[index]
+        distance = ((points - ((box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2)) ** 2).sum(axis=1)
+        is_nearer = distance < least
+        found[is_nearer], least[is_nearer] = index, distance[is_nearer]
+    return found

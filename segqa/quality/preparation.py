@@ -42,7 +42,7 @@ from segqa.quality.records import (
     read_skipped,
     write_shard,
 )
-from segqa.quality.targets import Skipped, Target, choose_targets
+from segqa.quality.targets import Skipped, Target, choose_targets, predicted_masks
 from segqa.segmenters.base import Prompt, Segmenter
 
 UNFINISHED = "unfinished"
@@ -130,11 +130,13 @@ def prepare_image(item: LabelledImage, segmenters: Sequence[Segmenter], settings
         skipped.append(Skipped(item.case, item.group, "no object in the reference"))
     requests = _requests(item, targets, settings, rng, skipped)
     proposals = _propose(item, requests, segmenters)
+    predicted = {name: predicted_masks(labels, targets) for name, labels in item.predictions.items()}
     records = []
     for number, target in enumerate(targets, start=1):
         mine = [proposal for owner, proposal in proposals if owner is target]
+        mine += [Proposal(name, NO_PROMPT, target.box, next(masks), None) for name, masks in predicted.items()]
         # A stream of its own: how many corruptions there are changes nothing else.
-        mine += _without_prompt(item, target, settings, np.random.default_rng([*stream, number]))
+        mine += _generated(item, target, settings, np.random.default_rng([*stream, number]))
         near = [proposal for proposal in mine if proposal.prompt not in _APART]
         if near:
             records.append(make_record(item, target, target.box, near, settings.side))
@@ -214,15 +216,9 @@ def _propose(
     return proposals
 
 
-def _without_prompt(
-    item: LabelledImage, target: Target, settings: Settings, rng: np.random.Generator
-) -> list[Proposal]:
-    """Return the masks of the sources that need no segmenter."""
-    found = [
-        Proposal(name, NO_PROMPT, target.box, prediction == target.value, None)
-        for name, prediction in item.predictions.items()
-    ]
-    found.append(Proposal(OTSU, EXACT, target.box, otsu_mask(item.image, target.box), None))
+def _generated(item: LabelledImage, target: Target, settings: Settings, rng: np.random.Generator) -> list[Proposal]:
+    """Return the masks of the sources that need no segmenter and no files."""
+    found = [Proposal(OTSU, EXACT, target.box, otsu_mask(item.image, target.box), None)]
     for _ in range(settings.corruptions):
         found.append(Proposal(CORRUPTION, NO_PROMPT, target.box, corrupt(target.truth, rng), None))
     return found

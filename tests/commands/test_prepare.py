@@ -15,11 +15,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from segqa.commands import prepare as command
-from segqa.data.boxes import Box
+from segqa.data.boxes import Box, read_boxes
+from segqa.data.cases import find_cases
 from segqa.data.files import write_whole
+from segqa.data.reading import Reading
 from segqa.errors import SegqaError
 from segqa.metrics import dice
+from segqa.prepared import plan_prepare
 from segqa.quality import records
+from segqa.quality.preparation import Settings
 from segqa.quality.records import read_shard
 from segqa.segmenters import registry
 from segqa.segmenters.base import Segmentation
@@ -336,6 +340,62 @@ def test_predictions_and_corruptions_are_sources_without_prompt(data, call, tmp_
     assert len(table.filter(pl.col("source") == "corruption")) == 2 * len(table.filter(pl.col("source") == "unet"))
 
 
+STEM = "ct_00--SET--case_1--z_0001"
+APART = ((4, 6, 30, 40), (36, 4, 60, 30), (34, 36, 60, 60))
+"""Boxes of three objects of a 64 x 64 image that do not touch."""
+
+
+@pytest.fixture
+def nuclei(tmp_path):
+    """An image of three objects of one class, and their union as the only mask."""
+    union = Image.fromarray(np.max([draw(64, box) for box in APART], axis=0))
+    for folder in ("images", "union"):
+        (tmp_path / "nuclei" / folder).mkdir(parents=True)
+        union.save(tmp_path / "nuclei" / folder / f"{STEM}.png")
+    return tmp_path / "nuclei"
+
+
+def write_coco(root):
+    about = {
+        "images": [{"id": 1, "file_name": f"{STEM}.png", "height": 64, "width": 64}],
+        "categories": [{"id": 1, "name": "nucleus"}],
+        "annotations": [
+            {"id": x0, "image_id": 1, "category_id": 1, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+            for x0, y0, x1, y1 in APART
+        ],
+    }
+    (root / "instances.json").write_text(json.dumps(about))
+    return root / "images", root / "instances.json"
+
+
+def write_sa_med2d(root):
+    (root / "masks").mkdir()
+    for number, box in enumerate(APART):
+        Image.fromarray(255 * draw(64, box)).save(root / "masks" / f"{STEM}--0000_{number:03d}.png")
+    return (root,)
+
+
+@pytest.mark.parametrize("write", [write_coco, write_sa_med2d])
+def test_objects_of_one_class_share_the_predicted_mask_though_not_all_are_drawn(write, nuclei, call, tmp_path):
+    call(
+        *(*write(nuclei), "--out", tmp_path / "out", "--segmenter", "none", "--max-objects", 2),
+        *("--predictions", f"perfect={nuclei / 'union'}"),
+    )
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("source") == "perfect")
+    assert table["true_dice"].to_list() == [1.0, 1.0]
+
+
+def test_the_parts_of_a_label_share_the_predicted_mask_and_the_label_has_it_whole(nuclei, call, tmp_path):
+    call(
+        *(nuclei / "images", nuclei / "union", "--components", "--out", tmp_path / "out", "--segmenter", "none"),
+        *("--predictions", f"perfect={nuclei / 'union'}"),
+    )
+
+    table = pl.read_csv(tmp_path / "out" / "records.csv").filter(pl.col("source") == "perfect")
+    assert table.select("object", "true_dice").rows() == [(1.0, 1.0), (1.1, 1.0), (1.2, 1.0), (1.3, 1.0)]
+
+
 def test_the_random_walker_prepares_without_torch(data, call, tmp_path, monkeypatch):
     pytest.importorskip("skimage")
 
@@ -431,6 +491,47 @@ def test_boxes_of_a_file_are_prompts_and_one_outside_is_a_row(data, filler, call
     assert table.select("case", "x0", "y0", "x1", "y1").rows() == [("patient0_s00", 2, 4, 33, 41)]
     skipped = pl.read_csv(tmp_path / "out" / "skipped.csv").filter(pl.col("case") == "patient1_s04")
     assert any("outside of the image" in reason for reason in skipped["reason"])
+
+
+@pytest.mark.parametrize(
+    ("key", "digits"),
+    [("ct", 1), ("ct_0000", 1), ("scans/ct", 1), ("ct:1", 1), ("ct:001", 1), ("ct:1", 2), ("ct:2", 1), ("mr", 1)],
+)
+def test_boxes_go_to_the_cases_that_score_gives_them_to(key, digits, tmp_path):
+    labels = np.zeros((40, 40, 10**digits), np.uint8)
+    labels[10:30, 12:34, :2] = 1
+    for folder, name, voxels in (("scans", "ct_0000", labels * 90.0), ("labels", "ct", labels)):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / folder / f"{name}.nii.gz")
+    box = [8, 8, 40, 40]
+    (tmp_path / "boxes.json").write_text(json.dumps({key: [box], "ct:0": [[9, 9, 40, 40]]}))
+    images, truth, boxes = (tmp_path / name for name in ("scans", "labels", "boxes.json"))
+
+    plan = plan_prepare(images, truth, settings=Settings(), reading=Reading(), boxes=boxes)
+
+    scored = find_cases(images, truth, boxes=read_boxes(boxes))
+    assert plan.boxes == {case.name: case.boxes for case in scored if case.boxes and case.name in plan.cases}
+    assert set(plan.unused_boxes) - {"ct:2"} == set(scored.unused_boxes)  # without a reference, slice 2 is no case
+
+
+@pytest.mark.parametrize("n_folders", [1, 2])
+def test_boxes_of_coco_are_found_though_a_folder_stands_before_some_names(n_folders, tmp_path):
+    (tmp_path / "images").mkdir()
+    square = [[10, 10, 50, 10, 50, 50, 10, 50]]
+    about = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
+    for number, name in enumerate("ab"):
+        Image.fromarray(draw(64, (10, 10, 50, 50))).save(tmp_path / "images" / f"{name}.png")
+        file_name = f"train/{name}.png" if number < n_folders else f"{name}.png"
+        about["images"].append({"id": number, "file_name": file_name, "height": 64, "width": 64})
+        annotation = {"id": number, "image_id": number, "category_id": 1, "segmentation": square}
+        about["annotations"].append(annotation | {"bbox": [10, 10, 40, 40]})
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(about))
+
+    plan = plan_prepare(tmp_path / "images", file, settings=Settings(), reading=Reading(), boxes=file)
+
+    assert {name: boxes[0].box for name, boxes in plan.boxes.items()} == dict.fromkeys("ab", Box(10, 10, 50, 50))
+    assert plan.unused_boxes == ()
 
 
 def test_a_damaged_image_ends_the_run_or_becomes_a_row(data, filler, call, tmp_path):

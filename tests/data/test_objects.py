@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from segqa.data.boxes import Box
-from segqa.data.objects import find_objects, object_remarks
+from segqa.data.objects import find_objects, object_remarks, share_components
 from segqa.data.types import ObjectMask, PromptBox
 from segqa.errors import InputError
 
@@ -191,6 +192,37 @@ def test_the_assignment_has_the_largest_sum_of_iou(label_map, corners):
         for order in itertools.permutations(padded, len(boxes))
     )
     assert reached == pytest.approx(best)
+
+
+@settings(max_examples=200)
+@given(maps, st.lists(st.tuples(small, small, small, small), min_size=1, max_size=5))
+def test_a_component_goes_to_the_box_that_holds_most_of_it_or_else_to_the_nearest(label_map, corners):
+    boxes = [Box(x, y, x + w + 1, y + h + 1) for x, y, w, h in corners]
+    components, count = ndimage.label(label_map > 0, np.ones((3, 3)))
+    expected = np.full(label_map.shape, -1)
+    for number in range(1, count + 1):
+        mask = components == number
+        rows, columns = np.nonzero(mask)
+        rank = []
+        for index, box in enumerate(boxes):
+            y, x = (box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2
+            distance = (rows.mean() - y) ** 2 + (columns.mean() - x) ** 2
+            held = mask[box.slices].sum()
+            rank.append((-held, 0 if held else round(distance, 9), box.area, index))
+        expected[mask] = min(rank)[-1]
+    assert np.array_equal(share_components(label_map > 0, boxes), expected)
+
+
+def test_thousands_of_boxes_and_components_are_shared_in_the_memory_of_a_few_images():
+    mask = np.zeros((800, 800), bool)
+    mask[::16, ::16] = True
+    boxes = [Box(x, y, x + 2, y + 2) for y in range(0, 800, 16) for x in range(0, 800, 16)]  # a table is 48 MiB
+    tracemalloc.start()
+    owners = share_components(mask, boxes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(owners[mask], np.arange(2500))
+    assert peak < 2**24
 
 
 def test_a_mask_outside_of_its_box_is_remarked():

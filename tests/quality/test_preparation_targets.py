@@ -3,7 +3,9 @@ import pytest
 
 from segqa.data.boxes import Box
 from segqa.data.layouts.dataset import TrueObject, Truth
-from segqa.quality.targets import choose_targets
+from segqa.data.objects import find_objects
+from segqa.data.types import PromptBox
+from segqa.quality.targets import choose_targets, predicted_masks
 
 
 @pytest.fixture
@@ -63,3 +65,31 @@ def test_objects_that_a_layout_knows_are_taken_whole():
 
     assert [int(target.truth.sum()) for target in targets] == [36 * 36, 400]
     assert reasons == {"c": "empty in the reference"}
+
+
+def test_objects_of_one_class_have_the_predicted_masks_that_score_finds_with_their_boxes():
+    rng = np.random.default_rng(0)
+    prediction = rng.choice([0, 0, 1, 2], (80, 80)).repeat(3, 0).repeat(3, 1)[:80, :80]
+    objects = []
+    for number, (x, y) in enumerate(rng.integers(0, 60, (12, 2))):
+        mask = np.zeros((80, 80), bool)
+        mask[y : y + 8 + number, x : x + 20 - number] = True
+        objects.append(TrueObject(str(number), 1 + number % 2, mask))
+    boxes = [PromptBox(Box.from_mask(one.mask), str(one.value)) for one in objects]
+    scored = {found.box: found.mask for found in find_objects(prediction, boxes=tuple(boxes))}
+
+    targets, reasons = choose(Truth.of_objects(objects, height=80, width=80), min_side=12, max_objects=4)
+
+    assert {reason.partition(":")[0] for reason in reasons.values()} == {"too small", "not drawn"}
+    for target, mask in zip(targets, predicted_masks(prediction, targets), strict=True):
+        assert np.array_equal(mask, scored[target.box])
+
+
+def test_a_perfect_prediction_has_each_label_whole_and_its_parts_apart(truth):
+    targets, _ = choose(truth, components=True, min_side=2)
+
+    masks = list(predicted_masks(truth.labels, targets))
+
+    assert [target.name for target in targets] == ["1", "1.1", "1.2", "3"]
+    for target, mask in zip(targets, masks, strict=True):
+        assert np.array_equal(mask, target.truth)  # the tiny part is in neither of the large ones
