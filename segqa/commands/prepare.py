@@ -118,16 +118,26 @@ def prepare(
         raise InputError(msg)
     _check_sources(plan, specs)
     _announce(plan, components=components)
+    if boxes is not None and not specs:
+        console.warn("--boxes has no effect: there is no segmenter to prompt")
     if dry_run:
         console.result(_dry_text(plan, specs, out))
         return
     segmenters = _load_segmenters(specs, device=device, bfloat16=bfloat16, points=points)
-    origin = {"checkpoints": [Path(spec).name for spec in specs], "bfloat16": bfloat16}
+    origin = {"checkpoints": [_identify(spec) for spec in specs], "bfloat16": bfloat16}
     for _ in console.progress(
         run_prepare(plan, segmenters, out, origin=origin), description="cases prepared", total=len(plan.cases)
     ):
         pass
     _finish(plan, out)
+
+
+def _identify(spec: str) -> str:
+    """Return a segmenter as a fingerprint knows it: with the content of its checkpoint, whatever the file is called."""
+    from segqa.weights import hash_file
+
+    name, _, checkpoint = spec.partition("=")
+    return f"{name}={hash_file(Path(checkpoint))}" if checkpoint else name
 
 
 def _jitters(shares: list[float] | None) -> tuple[float, ...]:

@@ -319,6 +319,26 @@ def test_points_without_a_segmenter_are_refused(data, run, tmp_path):
     assert "--points: there is no segmenter to prompt" in result.stderr
 
 
+def test_boxes_without_a_segmenter_are_told(data, run, tmp_path):
+    (tmp_path / "boxes.json").write_text(json.dumps({"boxes": {"patient0_s00": [[4, 6, 30, 40]]}}))
+    call = ("prepare", data, "--out", tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--dry-run")
+    told = "warning: --boxes has no effect: there is no segmenter to prompt"
+    assert told in run(*call, "--segmenter", "none").stderr
+    assert told not in run(*call).stderr
+
+
+def test_a_preparation_goes_on_with_the_same_checkpoint_only_wherever_it_lies(data, filler, call, tmp_path):
+    def prepare(name, content):
+        path = tmp_path / name / "model.pth"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return call(data, "--out", tmp_path / "out", "--segmenter", f"sam-vit-b={path}")
+
+    assert prepare("one", b"weights").exit_code == 0
+    assert prepare("two", b"weights").exit_code == 0
+    assert "other cases, segmenters or settings" in str(prepare("one", b"others").exception)
+
+
 def test_points_need_a_segmenter_that_takes_them(data, filler, call, tmp_path):
     filler.takes_points = False
 
