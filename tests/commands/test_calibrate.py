@@ -104,16 +104,28 @@ def test_score_takes_the_calibration_of_its_own_weights_only(run, tables, tiny_w
 
 
 def test_a_calibration_is_for_scores_with_references_or_for_those_without(run, tables, tiny_weights):
-    write_demo(tables / "demo", n_cases=9)
+    write_demo(tables / "demo", n_cases=3)
     reference = ("--reference", "demo/images", "demo/truth")
-    call = ("score", "demo/images", "demo/masks", "--weights", tiny_weights, "--runtime", "onnx", "--workers", 1)
+    call = (
+        "score",
+        "demo/images",
+        "demo/masks",
+        "--weights",
+        tiny_weights,
+        "--runtime",
+        "onnx",
+        "--workers",
+        1,
+        "--labels",
+        1,
+    )
     assert run("evaluate", "demo/masks", "demo/truth").exit_code == 0
     for with_them, without, words in (
         (reference, (), "with --reference; leave --reference in"),
         ((), reference, "without --reference; leave it out"),
     ):
         assert run(*call, *with_them).exit_code == 0
-        assert run("calibrate", "segqa/scores.csv", "segqa/evaluation.csv").exit_code == 0
+        assert run("calibrate", "segqa/scores.csv", "segqa/evaluation.csv", "--level", 0.6).exit_code == 0
         calibrated = ("--calibration", "segqa/calibration.json")
         assert run(*call, *with_them, *calibrated).exit_code == 0
         refused = run(*call, *without, *calibrated)
