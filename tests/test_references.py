@@ -313,3 +313,28 @@ def test_images_that_are_references_are_known_also_as_copies(tmp_path):
     cases = find_cases(other / "images", other / "masks")
     assert [(case.name, found.hold(case)) for case in cases] == [("renamed", True), ("unseen", False)]
     assert all(found.hold(case) for case in find_cases(folder / "images", folder / "masks"))
+
+
+def test_of_chest_x_rays_references_tell_heart_from_lungs(shared_data):
+    folder = shared_data / "jsrt-chest-xray"
+    names = sorted(path.stem for path in (folder / "images").iterdir())[:12]
+    pictures = {name: np.asarray(PillowImage.open(folder / f"images/{name}.png").convert("RGB")) for name in names}
+    truths = {name: np.asarray(PillowImage.open(folder / f"masks/{name}.png")) for name in names}
+    shown = {
+        str(label): [
+            show(pictures[name], truths[name] == label, evaluator(), group=name, seed=seed)
+            for seed, name in enumerate(names[:6])
+        ]
+        for label in (1, 2)
+    }
+    found = learn(shown)
+    assert all(lesson.found > 0.8 for lesson in found.lessons.values())
+    for name in names[6:]:
+        heart = truths[name] == 2
+        box = Box.around(heart)
+        right = say(found, pictures[name], heart, label="2", box=box).dice
+        lungs_there = say(found, pictures[name], truths[name] == 1, label="2", box=box).dice
+        shifted = say(
+            found, pictures[name], np.roll(heart, heart.sum(axis=1).max() // 2, axis=1), label="2", box=box
+        ).dice
+        assert right > 0.8 > 0.6 > max(lungs_there, shifted)
