@@ -17,11 +17,12 @@ import polars as pl
 from benchmarks.quality.judging import judge
 from benchmarks.quality.tables import BESIDE, LITEMEDSAM, by_set, compare, means
 from benchmarks.quality.trials import SPOILT
+from segqa.labelled import MIN_PIXELS
 from segqa.quality.library import group_share, read_library
 from segqa.quality.records import Record
 from segqa.quality.sampling import is_wrong
 from segqa.quality.scoring import Evaluator, load_evaluator
-from segqa.references import MIN_PIXELS, Example, References, learn, show
+from segqa.references import Example, References, learn, show
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
 ALONE = BESIDE + "without references"

@@ -174,7 +174,7 @@ def score(
     """
     from segqa.data.reading import Reading
     from segqa.data.volumes import forget
-    from segqa.scores import doubts_of, plan_score, run_score, to_table
+    from segqa.scores import doubts_of, learn_references, plan_score, reference_doubts, run_score, to_table
 
     plan = plan_score(
         Path(images),
@@ -182,7 +182,7 @@ def score(
         None if boxes is None else Path(boxes),
         weights=weights,
         calibration=None if calibration is None else Path(calibration),
-        reference=None if reference is None else (Path(reference[0]), Path(reference[1])),
+        reference=_pair(reference),
         reading=Reading(None if labels is None else tuple(labels), objects, window, nan, on_error),
         axis=axis,
         allow_missing=allow_missing,
@@ -193,6 +193,9 @@ def score(
     for remark in plan.cases.remarks():
         _warn(remark)
     try:
+        plan = learn_references(plan)
+        for doubt in reference_doubts(plan):
+            _warn(doubt)
         table = to_table(run_score(plan))
     finally:
         forget()
@@ -305,6 +308,15 @@ def _needed(masks: Masks | None, purpose: str) -> Masks:
         msg = f"{purpose}, say where their masks are: masks=folder, or masks={{'unet': folder}}"
         raise InputError(msg)
     return masks
+
+
+def _pair(reference: tuple[str | Path, str | Path] | None) -> tuple[Path, Path] | None:
+    if reference is None:
+        return None
+    if isinstance(reference, (str, Path)) or len(reference) != 2:
+        msg = f"reference={reference!r}: two paths were expected, those of the images and of their masks"
+        raise InputError(msg)
+    return Path(reference[0]), Path(reference[1])
 
 
 def _masks(masks: Masks) -> Path | dict[str, Path]:

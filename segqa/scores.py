@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from segqa.data.boxes import read_boxes
 from segqa.data.cases import Cases, check_cases, find_cases
-from segqa.data.files import files_below, list_some, show_name
+from segqa.data.checks import refuse_images
+from segqa.data.files import files_below, list_some
+from segqa.data.objects import UNKNOWN_LABEL
 from segqa.data.reading import Reading
 from segqa.data.types import Case
 from segqa.errors import InputError
@@ -19,7 +22,7 @@ from segqa.journal import Journal, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.novelty import NOVEL
 from segqa.quality.runners import RuntimeName
-from segqa.quality.scoring import EMPTY_PREDICTION, Evaluator, Row, error_row, load_evaluator, score_cases
+from segqa.quality.scoring import EMPTY_PREDICTION, NO_REFERENCE, Evaluator, Row, error_row, load_evaluator, score_cases
 from segqa.schema import BOX_FROM_FILE, SCORE_SCHEMA, STATUS_ERROR
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
 
@@ -43,7 +46,10 @@ class ScorePlan:
     """What was asked for: images, masks, boxes, calibration, references."""
     side_files: tuple[Path, ...]
     """Those of them that are read beside the cases: boxes, calibration, references."""
+    labelled: Cases | None = None
+    """Labelled images to learn from."""
     references: References | None = None
+    """What they taught, once `learn_references` was called."""
 
     def summary(self) -> str:
         """Return one line on what will be scored, and with what."""
@@ -52,7 +58,7 @@ class ScorePlan:
         others = f", {list_some(self.cases.ignored, limit=2)} left alone" if self.cases.ignored else ""
         empty = f", {self.cases.empty_slices} empty slices are no cases" if self.cases.empty_slices else ""
         who = f"{self.evaluator.info.path.stem} in {self.evaluator.runner.name}"
-        taught = f"; {self.references.summary()}" if self.references else ""
+        taught = f"; {len(self.labelled)} labelled images" if self.labelled else ""
         return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{others}{empty}; {who}{taught}"
 
     def key(self) -> str:
@@ -119,13 +125,18 @@ def plan_score(
             raise InputError(msg)
     known = read_boxes(boxes) if boxes else None
     found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
-    _refuse_images(found)
+    refuse_images(found)
     problems = [] if skip else check_cases(found)
     if problems:
         shown = "; ".join(problems[:SHOWN_PROBLEMS])
         rest = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         msg = f"{len(problems)} files cannot be scored: {shown}{rest}. Mend them, or use --on-error skip"
         raise InputError(msg)
+    labelled = None
+    if reference is not None:
+        from segqa.labelled import find_labelled  # with scipy.linalg, which most calls do without
+
+        labelled = find_labelled(*reference, scored=found, axis=axis)
     workers = workers or os.cpu_count() or 1
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
     if calibration is not None:
@@ -134,23 +145,47 @@ def plan_score(
             calibration, evaluator.calibration, weights=sha256, with_references=reference is not None
         )
         evaluator = replace(evaluator, calibration=found_interval)
-    taught = _learn(reference, evaluator, chosen, axis) if reference else None
-    return ScorePlan(found, evaluator, chosen, workers, paths, side_files, taught)
+    return ScorePlan(found, evaluator, chosen, workers, paths, side_files, labelled)
 
 
-def _learn(reference: tuple[Path, Path], evaluator: Evaluator, reading: Reading, axis: int) -> References:
-    from segqa.references import read_references  # with scipy.linalg, which most calls do without
+def learn_references(plan: ScorePlan) -> ScorePlan:
+    """Return the plan with what its labelled images taught, if it has any and has not learnt from them.
 
-    return read_references(*reference, evaluator, reading=reading, axis=axis)
+    Raises:
+        InputError: A labelled image cannot be read, or no object in them is large enough.
+    """
+    if plan.labelled is None or plan.references is not None:
+        return plan
+    from segqa.labelled import read_examples, same_images
+    from segqa.references import learn
+
+    with _one_thread():
+        examples = read_examples(plan.labelled, plan.evaluator, plan.reading)
+        return replace(plan, references=learn(examples, held=same_images(plan.cases, plan.labelled)))
 
 
-def _refuse_images(cases: Cases) -> None:
-    """Refuse files that stand on both sides: an image looks like a mask to no one but the network."""
-    pairs = {(case.image.path, source.path) for case in cases for source in case.masks.values()}
-    same = sorted(show_name(mask) for image, mask in pairs if image.exists() and mask.exists() and image.samefile(mask))
-    if same:
-        msg = f"{list_some(same, limit=3)}: image and mask are the same file; give the masks of these images"
-        raise InputError(msg)
+def reference_doubts(plan: ScorePlan) -> list[str]:
+    """Return a line on each thing that is odd about what the labelled images of a plan taught."""
+    if plan.references is None:
+        return []
+    from segqa.labelled import share_boxes
+
+    doubts = plan.references.doubts()
+    if plan.reading.objects == "labels" and share_boxes(plan.cases, list(plan.references.lessons)):
+        fact = "references: there are boxes of parts of a label, but what is learnt is whole labels"
+        doubts.append(f"{fact}; add --objects components")
+    return doubts
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keep the library of matrices from using threads of its own.
+
+    Workers would wait for each other, and sums have other last digits with another number of threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = False) -> Iterator[list[Row]]:
@@ -164,6 +199,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
     Raises:
         InputError: A case cannot be read and errors stop the run; the journal is of another run.
     """
+    plan = learn_references(plan)
     lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
     keep_lost = plan.reading.on_error == "skip"
     if journal is None:
@@ -186,10 +222,7 @@ def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:
     if plan.references is None:
         yield from rows
         return
-    from threadpoolctl import threadpool_limits
-
-    # Each worker multiplies small matrices: threads of the library's own would only wait for each other.
-    with threadpool_limits(1, user_api="blas"):
+    with _one_thread():
         yield from rows
 
 
@@ -204,7 +237,7 @@ def _labels_of_boxes_only(table: pl.DataFrame) -> list[str]:
     """Return the labels of boxes that no mask of any model has, where the masks have other labels."""
     import polars as pl
 
-    scored = table.filter(pl.col("status") != STATUS_ERROR)
+    scored = table.filter((pl.col("status") != STATUS_ERROR) & (pl.col("label") != UNKNOWN_LABEL))
     is_missed = pl.col("reason").str.contains(EMPTY_PREDICTION).fill_null(value=False) & (
         pl.col("box_source") == BOX_FROM_FILE
     )
@@ -225,8 +258,10 @@ def doubts_of(table: pl.DataFrame) -> list[str]:
     if n_novel := table.filter(pl.col("novelty") > NOVEL).height:
         fact = f"{n_novel} of {counts.read} objects are unlike what the evaluator knows (novelty above {NOVEL:g})"
         doubts.append(f"{fact}; look at some of them before you trust their scores")
+    if lacking := table.filter(pl.col("reason").str.contains(NO_REFERENCE))["label"].unique().sort().to_list():
+        doubts.append(f"references tell nothing of label {list_some(lacking, limit=3)}: the evaluator's scores stay")
     if labels := _labels_of_boxes_only(table):
-        fact = f"no mask has label {list_some(labels, limit=3)}, which boxes name"
+        fact = f"no mask has label {list_some(labels, limit=3)}, of which there are boxes"
         doubts.append(f"{fact}; every such object counts as missed: do boxes and masks number labels alike?")
     if counts.warned:
         doubts.append(f"{counts.warned} of {counts.read} objects have a remark; see `reason`")

@@ -224,6 +224,12 @@ def test_references_are_taken_as_the_command_takes_them(run, tiny_weights, tmp_p
     assert found.to_polars()["reference_dice"].null_count() == 0
 
 
+@pytest.mark.parametrize("reference", ["folder", ("folder",), ("a", "b", "c")])
+def test_anything_but_two_paths_of_references_is_refused(tmp_path, reference):
+    with pytest.raises(InputError, match="two paths were expected, those of the images and of their masks"):
+        segqa.score(tmp_path, tmp_path, reference=reference)
+
+
 def test_images_are_scored_ranked_and_the_best_copied(tiny_weights, tmp_path):
     from segqa.phantoms import write_demo
 

@@ -7,7 +7,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "segqa"
 ROOMS = ("data", "segmenters", "quality", "spe", "decisions", "output")
-LAST = ("references", "scores", "prepared", "api", "cli", "commands")
+LAST = ("references", "labelled", "scores", "prepared", "api", "cli", "commands")
 """What puts the rooms together; no room knows it."""
 
 

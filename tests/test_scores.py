@@ -241,4 +241,4 @@ def test_labels_that_only_the_boxes_know_are_told(plan, demo, label, told):
     doubts = [doubt for doubt in doubts_of(to_table(run_score(plan()))) if "do boxes and masks number" in doubt]
     assert len(doubts) == (told is not None)
     if told:
-        assert doubts[0].startswith(f"no mask has {told}, which boxes name; every such object counts as missed")
+        assert doubts[0].startswith(f"no mask has {told}, of which there are boxes; every such object counts as missed")

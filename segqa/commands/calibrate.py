@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -52,9 +52,9 @@ def calibrate(
     if known.height < joined.height:
         console.note(f"{joined.height - known.height} of {joined.height} rows have no score or no truth: left out")
     interval = _fit(known, _group_names(known["case"].to_list(), groups), level)
-    record = _read_record(scores)
-    about = {"scores": scores.name, "truth": truth.name, "references": record.references}
-    text = render_interval(interval, weights_sha256=record.weights_sha256, about=about)
+    with_references = known["reference_dice"].null_count() < known.height
+    about = {"scores": scores.name, "truth": truth.name, "references": with_references}
+    text = render_interval(interval, weights_sha256=_weights_of(scores), about=about)
     write_whole(out, lambda file: file.write(text.encode()))
     console.result(f"{out} written: {interval.describe()}")
 
@@ -74,22 +74,14 @@ def _group_names(cases: list[str], path: Path | None) -> list[str]:
     return [group_of(case) for case in cases] if path is None else read_groups(path, cases)
 
 
-class _Record(NamedTuple):
-    """What the record of a run tells of its scores."""
-
-    weights_sha256: str | None = None
-    references: str | None = None
-    """What they were made with beside the weights (`segqa score --reference`)."""
-
-
-def _read_record(scores: Path) -> _Record:
-    """Return what made the scores, when the record of their run lies beside them."""
+def _weights_of(scores: Path) -> str | None:
+    """Return the SHA-256 of the weights that made the scores, when the record of their run lies beside them."""
     from segqa.output.runrecord import record_path
 
     record = record_path(scores)
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        return _Record(str(content["weights"]["sha256"]), dict(content.get("options") or {}).get("references"))
+        digest = json.loads(record.read_text(encoding="utf-8"))["weights"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         console.note(f"{record.name} does not lie beside {scores.name}: the calibration will not check the weights")
-        return _Record()
+        return None
+    return str(digest)

@@ -30,7 +30,9 @@ CalibrationOption = Annotated[
 ]
 ReferenceOption = Annotated[
     tuple[Path, Path] | None,
-    typer.Option(help="Images like these and their true masks: a few make the scores much better."),
+    typer.Option(
+        metavar="<IMAGES MASKS>", help="Images like these, and their true masks: a few make the scores much better."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 RuntimeOption = Annotated[

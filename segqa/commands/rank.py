@@ -28,7 +28,7 @@ from segqa.commands.options import (
     parse_masks,
 )
 from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, spare_inputs
-from segqa.commands.scoring import announce, tell_doubts, write_record
+from segqa.commands.scoring import announce, learn, tell_doubts, write_record
 from segqa.config import is_on_call
 from segqa.errors import InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -176,6 +176,7 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
 
     start = time.monotonic()
     announce(plan)
+    plan = learn(plan)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)
     write_table(table, DEFAULT_SCORES)

@@ -28,7 +28,7 @@ from segqa.commands.options import (
     parse_masks,
 )
 from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
-from segqa.commands.scoring import announce, tell_doubts, write_record
+from segqa.commands.scoring import announce, learn, tell_doubts, write_record
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
 
@@ -118,6 +118,7 @@ def score(
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
         return
+    plan = learn(plan)
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     title = f"Predicted quality of {table.height} objects"

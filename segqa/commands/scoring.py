@@ -22,6 +22,21 @@ def announce(plan: ScorePlan) -> None:
         console.warn(remark)
 
 
+def learn(plan: ScorePlan) -> ScorePlan:
+    """Learn from labelled images, if there are any, and tell what came of it."""
+    from segqa.scores import learn_references, reference_doubts
+
+    if plan.labelled is None:
+        return plan
+    console.note(f"learning from {len(plan.labelled)} labelled images")
+    learnt = learn_references(plan)
+    for line in learnt.references.summary() if learnt.references else ():
+        console.note(line)
+    for doubt in reference_doubts(learnt):
+        console.warn(doubt)
+    return learnt
+
+
 def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
     """Write beside a table of scores how it was made."""
     import shlex

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from segqa.data.arrays import Role
 from segqa.data.decoding import read_flat_header
+from segqa.data.files import list_some, show_name
 from segqa.data.formats import FLAT_FORMATS, sniff
 from segqa.data.masks import check_mask_format
 from segqa.data.types import Case, Source
@@ -45,6 +46,19 @@ def check_cases(cases: Iterable[Case]) -> list[str]:
             except InputError as error:
                 problems[str(error)] = None
     return list(problems)
+
+
+def refuse_images(cases: Iterable[Case]) -> None:
+    """Refuse files that stand on both sides: an image looks like a mask to no one but the network.
+
+    Raises:
+        InputError: Names some of them.
+    """
+    pairs = {(case.image.path, mask.path) for case in cases for mask in case.masks.values()}
+    same = sorted(show_name(mask) for image, mask in pairs if image.exists() and mask.exists() and image.samefile(mask))
+    if same:
+        msg = f"{list_some(same, limit=3)}: image and mask are the same file; give the masks of these images"
+        raise InputError(msg)
 
 
 def read_shapes(source: Source, role: Role) -> tuple[Shape, ...]:

@@ -43,6 +43,12 @@ INPUTS_AT_ONCE = 16
 EMPTY_PREDICTION = "empty-prediction"
 """Remark on an object that the mask misses whole."""
 
+NO_REFERENCE = "no-reference"
+"""Remark on an object of which references tell nothing."""
+
+LEAST = 0.001
+"""Scores of two judges are averaged as if they were at least this."""
+
 T = TypeVar("T")
 
 _DOUBT_KEYS = {"lower": "lower_dice", "upper": "upper_dice", "novelty": "novelty"}
@@ -197,7 +203,7 @@ def _score_some(
     for (model, one, remarks), score, doubt, second in zip(found, scores, doubts, seconds, strict=True):
         more = [*remarks, *object_remarks(one), *(["novel-input"] if doubt.get("novelty", 0.0) > NOVEL else [])]
         if references is not None and second is None:
-            more.append("no-reference")
+            more.append(NO_REFERENCE)
         named = dict(zip(evaluator.heads, score, strict=True))
         row = _row(name, model, one, named, doubt, more, evaluator.profile)
         row["reference_dice"] = None if second is None else second.dice
@@ -208,11 +214,13 @@ def _score_some(
 def combine(scores: NDArray[np.float32], seconds: Sequence[Opinion | None]) -> None:
     """Replace scores, in place, by their weighted geometric mean with the second opinions, where there are any.
 
-    It follows the lower of the two: who finds that a mask misses its object is mostly right.
+    It follows the lower of the two: who finds that a mask misses its object is mostly right. But no 0 wipes out what
+    the other says, however small its weight (`LEAST`).
     """
     for place, second in enumerate(seconds):
         if second is not None:
-            scores[place] = np.clip(scores[place], 0, 1) ** (1 - second.weight) * second.dice**second.weight
+            first = np.clip(scores[place], LEAST, 1)
+            scores[place] = first ** (1 - second.weight) * max(second.dice, LEAST) ** second.weight
 
 
 def doubt_columns(

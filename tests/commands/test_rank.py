@@ -296,7 +296,7 @@ def test_images_are_scored_with_references_before_they_are_ranked(run, tmp_path,
     call = ("rank", "demo/images", "--masks", "demo/masks", "--weights", tiny_weights, "--workers", 1)
     result = run(*call, "--reference", "demo/images", "demo/truth")
     assert result.exit_code == 0, result.stderr
-    assert "references: label 1 from 3 objects" in result.stderr
+    assert "label 1: 3 objects of 3 labelled images" in result.stderr
     assert pl.read_csv("segqa/scores.csv")["reference_dice"].null_count() == 0
 
 

@@ -475,7 +475,7 @@ def test_references_change_the_scores_and_are_told(score, demo, labelled, tmp_pa
     assert score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--output", "alone.csv").exit_code == 0
     result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--reference", *labelled)
     assert result.exit_code == 0, result.stderr
-    told = r"label (\d) from 2 objects of 2 images, found again with Dice 0\.\d\d, weight ([\d.]+)"
+    told = r"label (\d): 2 objects of 2 labelled images, found again with Dice 0\.\d\d; weight ([\d.]+),"
     weights = re.findall(told, result.stderr)
     assert [label for label, _ in weights] == ["1", "2", "3"]
     alone, table = read_scores(tmp_path / "alone.csv"), read_scores(tmp_path / "segqa/scores.csv")
@@ -502,21 +502,27 @@ def test_scores_of_references_themselves_are_remarked(score, demo, tmp_path):
 
 def test_references_come_from_the_configuration(score, demo, labelled, tmp_path, monkeypatch):
     (tmp_path / "segqa.toml").write_text(f"[score]\nreference = {json.dumps(labelled)}\n")
-    assert "references: label 1" in score("demo/images", "demo/masks", "--dry-run").stderr
+    assert "; 2 labelled images" in score("demo/images", "demo/masks", "--dry-run").stderr
     (tmp_path / "segqa.toml").unlink()
     monkeypatch.setenv("SEGQA_SCORE_REFERENCE", " ".join(labelled))
-    assert "references: label 1" in score("demo/images", "demo/masks", "--dry-run").stderr
+    assert "; 2 labelled images" in score("demo/images", "demo/masks", "--dry-run").stderr
 
 
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
         (("nowhere", "demo/truth"), ["nowhere: no such file or folder"]),
-        (("demo/images", "demo/masks"), ["demo/masks: masks of average, careful, careless", "one true mask an image"]),
-        (("demo/images", "demo/truth/phantom_01.png"), ["files without partner", "images with their masks"]),
+        (
+            ("demo/images", "demo/masks"),
+            ["references: demo/masks: masks of average, careful, careless", "one true mask"],
+        ),
+        (
+            ("demo/images", "demo/truth/phantom_01.png"),
+            ["references: ", "files without partner", "give each labelled image its mask"],
+        ),
         (
             ("demo/images/phantom_01.png", "demo/truth/phantom_01.png"),
-            ["label 1, 2, 3 in fewer than 2 images or volumes", "give more of them"],
+            ["references: images/phantom_01.png: one image or volume alone", "give more"],
         ),
     ],
 )
@@ -534,3 +540,19 @@ def test_a_run_is_not_gone_on_with_when_references_changed(score, demo, labelled
     result = score(*call, "--resume")
     assert result.exit_code == 2
     assert "journal" in result.stderr
+
+
+def test_references_that_do_not_fit_are_told(score, demo, labelled, tmp_path):
+    for number, kept in ((3, {1: 1, 2: 7}), (4, {1: 1})):
+        path = demo / f"more/truth/phantom_0{number}.png"
+        truth = read_mask(Source(path)).pixels
+        write_mask(path, sum((truth == label) * value for label, value in kept.items()))
+    boxes = json.loads((demo / "boxes.json").read_text())
+    for some in boxes["boxes"].values():
+        some[0]["label"] = some[1]["label"] = "1"
+    (demo / "boxes.json").write_text(json.dumps(boxes))
+    result = score("demo/images", "demo/masks", "--boxes", "demo/boxes.json", "--reference", *labelled)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: label 7 of the references is in fewer than 2 labelled images" in result.stderr
+    assert "warning: references: there are boxes of parts of a label" in result.stderr
+    assert "warning: references tell nothing of label 2, 3: the evaluator's scores stay" in result.stderr

@@ -17,7 +17,16 @@ from segqa.quality.calibration import Calibration
 from segqa.quality.intervals import Interval
 from segqa.quality.novelty import Novelty, Reference
 from segqa.quality.preprocessing import Profile, build_input, view_of
-from segqa.quality.scoring import INPUTS_AT_ONCE, Evaluator, Opinion, _map_in_order, score_case, score_cases, score_mask
+from segqa.quality.scoring import (
+    INPUTS_AT_ONCE,
+    LEAST,
+    Evaluator,
+    Opinion,
+    _map_in_order,
+    score_case,
+    score_cases,
+    score_mask,
+)
 from segqa.quality.weights_file import CheckpointInfo
 from segqa.schema import SCORE_COLUMNS
 from segqa.scores import to_table
@@ -193,7 +202,8 @@ def test_a_second_opinion_is_averaged_geometrically_by_its_weight(demo, tmp_path
     evaluator = replace(make_evaluator(tmp_path), runner=Fixed((0.64,)))
     opinions = {"1": Opinion(0.25, 0.5), "2": Opinion(0.8, 0.1), "3": Opinion(0.0, 0.2)}
     rows = rows_of(cases, evaluator, references=Says(opinions))
-    expected = {"1": 0.4, "2": 0.64**0.9 * 0.8**0.1, "3": 0.0}
+    # A 0 does not wipe out what the other says.
+    expected = {"1": 0.4, "2": 0.64**0.9 * 0.8**0.1, "3": 0.64**0.8 * LEAST**0.2}
     assert {row["label"] for row in rows} == set(expected)
     for row in rows:
         assert row["predicted_dice"] == pytest.approx(expected[row["label"]])
@@ -243,7 +253,7 @@ def test_a_score_beyond_its_bounds_is_clipped_before_it_is_averaged(tmp_path):
     mask = np.zeros((60, 60), np.int32)
     mask[10:30, 10:30] = 1
     cases = one_case(tmp_path, np.eye(60, dtype=np.uint8), mask)
-    for said, expected in ((1.2, 0.5), (-0.2, 0.0)):
+    for said, expected in ((1.2, 0.5), (-0.2, 0.5 * LEAST**0.5)):
         evaluator = replace(make_evaluator(tmp_path), runner=Fixed((said,)))
         (row,) = rows_of(cases, evaluator, references=Says({"1": Opinion(0.25, 0.5)}))
         assert row["predicted_dice"] == pytest.approx(expected)
