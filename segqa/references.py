@@ -8,7 +8,7 @@ et al. 2017, the other way round: the labelled images teach).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,10 @@ MIN_FOUND = 0.1
 
 View = tuple[NDArray[np.uint8], Mask]
 """What the engine sees: pixels `(SIDE, SIDE, 3)` and the mask in them `(SIDE, SIDE)`."""
+
+
+Watch = Callable[[Iterable[str], str, int], Iterable[str]]
+"""Passes labels on and shows how far it is: `(labels, description, total)`."""
 
 
 class Example(NamedTuple):
@@ -135,7 +139,12 @@ def show(image: Image, mask: Mask, evaluator: Evaluator, *, group: str, seed: in
     return Example(group, [see(image, mask, box) for box in (own, *moved)], (float(with_box), float(without)))
 
 
-def learn(examples: Mapping[str, Sequence[Example]], *, held: frozenset[Path] = frozenset()) -> References:
+def learn(
+    examples: Mapping[str, Sequence[Example]],
+    *,
+    held: frozenset[Path] = frozenset(),
+    watch: Watch = lambda labels, *_: labels,
+) -> References:
     """Return what objects teach.
 
     Both judges are tried on the true masks of the examples, the second on those of each image or volume after learning
@@ -145,11 +154,12 @@ def learn(examples: Mapping[str, Sequence[Example]], *, held: frozenset[Path] = 
         examples: By label; of more than `MAX_EXAMPLES` some, evenly spread. Labels in fewer than `MIN_GROUPS` images or
             volumes, and those that are hardly found again (`MIN_FOUND`), teach nothing.
         held: Images under test that the examples come from.
+        watch: Is handed the labels, since each takes some seconds.
     """
     engine = Readout()
     lessons, left_out = {}, {}
-    for label, all_of_it in examples.items():
-        some = spread(all_of_it, MAX_EXAMPLES)
+    for label in watch(examples, "labels learnt", len(examples)):
+        some = spread(examples[label], MAX_EXAMPLES)
         groups = list(dict.fromkeys(one.group for one in some))
         if len(groups) < MIN_GROUPS:
             left_out[label] = f"is in fewer than {MIN_GROUPS} labelled images or volumes, give more of them"

@@ -29,7 +29,7 @@ from segqa.weights import DEFAULT_EVALUATOR, find_weights
 if TYPE_CHECKING:
     import polars as pl
 
-    from segqa.references import References
+    from segqa.references import References, Watch
 
 SHOWN_PROBLEMS = 5
 
@@ -148,8 +148,12 @@ def plan_score(
     return ScorePlan(found, evaluator, chosen, workers, paths, side_files, labelled)
 
 
-def learn_references(plan: ScorePlan) -> ScorePlan:
+def learn_references(plan: ScorePlan, *, watch: Watch = lambda labels, *_: labels) -> ScorePlan:
     """Return the plan with what its labelled images taught, if it has any and has not learnt from them.
+
+    Args:
+        plan: What `plan_score` returned.
+        watch: Is handed the labels.
 
     Raises:
         InputError: A labelled image cannot be read, or no object in them is large enough.
@@ -161,7 +165,7 @@ def learn_references(plan: ScorePlan) -> ScorePlan:
 
     with _one_thread():
         examples = read_examples(plan.labelled, plan.evaluator, plan.reading)
-        return replace(plan, references=learn(examples, held=same_images(plan.cases, plan.labelled)))
+        return replace(plan, references=learn(examples, held=same_images(plan.cases, plan.labelled), watch=watch))
 
 
 def reference_doubts(plan: ScorePlan) -> list[str]:

@@ -203,6 +203,20 @@ def test_each_label_has_a_line_on_what_came_of_it(taught):
     )
 
 
+def test_whoever_watches_sees_each_label_pass():
+    seen = []
+
+    def watch(labels, text, total):
+        seen.append((text, total))
+        for label in labels:
+            seen.append(label)
+            yield label
+
+    known = {"1": examples(2), "2": examples(2, label=2), "3": examples(1)}
+    assert learn(known, watch=watch).lessons.keys() == learn(known).lessons.keys() == {"1", "2"}
+    assert seen == [("labels learnt", 3), "1", "2", "3"]
+
+
 def test_nothing_is_kept_of_what_was_learnt_from(taught):
     assert not taught.engine._features
 

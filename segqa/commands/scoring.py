@@ -29,7 +29,9 @@ def learn(plan: ScorePlan) -> ScorePlan:
     if plan.labelled is None:
         return plan
     console.note(f"learning from {len(plan.labelled)} labelled images")
-    learnt = learn_references(plan)
+    learnt = learn_references(
+        plan, watch=lambda labels, text, total: console.progress(labels, description=text, total=total)
+    )
     for line in learnt.references.summary() if learnt.references else ():
         console.note(line)
     for doubt in reference_doubts(learnt):
