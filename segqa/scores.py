@@ -126,12 +126,8 @@ def plan_score(
     known = read_boxes(boxes) if boxes else None
     found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
     refuse_images(found)
-    problems = [] if skip else check_cases(found)
-    if problems:
-        shown = "; ".join(problems[:SHOWN_PROBLEMS])
-        rest = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-        msg = f"{len(problems)} files cannot be scored: {shown}{rest}. Mend them, or use --on-error skip"
-        raise InputError(msg)
+    if not skip:
+        _refuse_damaged(found)
     labelled = None
     if reference is not None:
         from segqa.labelled import find_labelled  # with scipy.linalg, which most calls do without
@@ -140,12 +136,19 @@ def plan_score(
     workers = workers or os.cpu_count() or 1
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
     if calibration is not None:
-        sha256 = evaluator.info.sha256
-        found_interval = use_interval(
-            calibration, evaluator.calibration, weights=sha256, with_references=reference is not None
-        )
-        evaluator = replace(evaluator, calibration=found_interval)
+        own, sha256 = evaluator.calibration, evaluator.info.sha256
+        new = use_interval(calibration, own, weights=sha256, with_references=reference is not None)
+        evaluator = replace(evaluator, calibration=new)
     return ScorePlan(found, evaluator, chosen, workers, paths, side_files, labelled)
+
+
+def _refuse_damaged(cases: Cases) -> None:
+    problems = check_cases(cases)
+    if problems:
+        shown = "; ".join(problems[:SHOWN_PROBLEMS])
+        rest = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        msg = f"{len(problems)} files cannot be scored: {shown}{rest}. Mend them, or use --on-error skip"
+        raise InputError(msg)
 
 
 def learn_references(plan: ScorePlan, *, watch: Watch = lambda labels, *_: labels) -> ScorePlan:
