@@ -15,8 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.quality.judging import judge
-from benchmarks.quality.tables import BESIDE, LITEMEDSAM, by_set, compare, means
-from benchmarks.quality.trials import SPOILT
+from benchmarks.quality.tables import BESIDE, LITEMEDSAM, by_set, compare, means, without_easy
 from segqa.labelled import MIN_PIXELS
 from segqa.quality.library import group_share, read_library
 from segqa.quality.records import Record
@@ -49,10 +48,12 @@ def main(words: Sequence[str] | None = None) -> None:
         parts.append(both.with_columns(alone["predicted"].alias(ALONE)))
     table = pl.concat(parts, how="diagonal")
     judges = {"with references": "predicted", "references alone": "reference", "without": ALONE}
-    plain = table.filter(pl.col("source").str.starts_with("litemedsam") | pl.col("source").is_in(SPOILT))
     prompted = table.filter(pl.col("source").is_in(LITEMEDSAM))
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, tbl_hide_dataframe_shape=True, float_precision=3):
-        for title, part in (("LiteMedSAM's masks and mistakes", plain), ("exact and jittered boxes", prompted)):
+        for title, part in (
+            ("LiteMedSAM's masks and mistakes", without_easy(table)),
+            ("exact and jittered boxes", prompted),
+        ):
             compared = compare(part, judges)
             print(f"\nMeans of the sets: {title}\n{means(compared)}\n\nBy set: {title}\n{compared}")
         print(f"\nIntervals with references\n{by_set(table, intervals=True)}")

@@ -148,7 +148,7 @@ def _cell(value: object) -> str:
     return escape(str(value))
 
 
-def progress(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Pass `items` on and show how far it is: a bar on a terminal, a line now and then in a log."""
     if _quiet:
         yield from items

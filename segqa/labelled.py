@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +20,7 @@ from segqa.data.types import LabelMap, ObjectMask, Source
 from segqa.errors import InputError
 from segqa.quality.scoring import Evaluator
 from segqa.references import MAX_EXAMPLES, MIN_GROUPS, Example, show
+from segqa.weights import hash_file
 
 MIN_PIXELS = 10
 """A smaller object teaches nothing (as SPE has it for support masks)."""
@@ -134,10 +134,7 @@ def same_images(scored: Cases, labelled: Cases) -> frozenset[Path]:
 
 def _identify(path: Path) -> str:
     """Return what a file shares with its copies; for a folder of slices its place."""
-    if path.is_dir():
-        return str(path.resolve())
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return str(path.resolve()) if path.is_dir() else hash_file(path)
 
 
 def share_boxes(cases: Cases, labels: Sequence[str]) -> bool:

@@ -47,7 +47,6 @@ MIN_FOUND = 0.1
 View = tuple[NDArray[np.uint8], Mask]
 """What the engine sees: pixels `(SIDE, SIDE, 3)` and the mask in them `(SIDE, SIDE)`."""
 
-
 Watch = Callable[[Iterable[str], str, int], Iterable[str]]
 """Passes labels on and shows how far it is: `(labels, description, total)`."""
 
@@ -167,11 +166,10 @@ def learn(
         found = float(np.mean([dice for group in groups for dice in _find_again(some, group, engine)]))
         if found < MIN_FOUND:
             left_out[label] = f"is not found again (Dice {found:.2f}); are its parts meant (--objects components)?"
-            engine.forget()
-            continue
-        with_box, without = np.mean([one.scores for one in some], axis=0).tolist()
-        weights = _weigh(found, with_box), _weigh(found, without)
-        lessons[label] = Lesson(engine.fit(*_stack(some)), len(some), len(groups), found, weights)
+        else:
+            with_box, without = np.mean([one.scores for one in some], axis=0).tolist()
+            weights = _weigh(found, with_box), _weigh(found, without)
+            lessons[label] = Lesson(engine.fit(*_stack(some)), len(some), len(groups), found, weights)
         engine.forget()
     return References(engine, lessons, left_out, held)
 

@@ -148,9 +148,14 @@ def spread_out(compared: pl.DataFrame, measure: str) -> pl.DataFrame:
     return pl.concat([table, table.select(pl.lit("mean of sets").alias("group"), pl.col(counted).sum(), mean)])
 
 
+def without_easy(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of LiteMedSAM's masks and of mistakes, without Otsu's masks and the references themselves."""
+    return table.filter(pl.col("source").str.starts_with("litemedsam") | pl.col("source").is_in(SPOILT))
+
+
 def report(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     """Return the printed tables."""
-    plain = table.filter(pl.col("source").str.starts_with("litemedsam") | pl.col("source").is_in(SPOILT))
+    plain = without_easy(table)
     by_source = [agreement_row(name, table.filter(source=name)) for name in table["source"].unique().sort().to_list()]
     hopeless = [(name, table.filter(source=name)) for name in ("empty", "whole box", "other object")]
     low = [

@@ -29,9 +29,7 @@ def learn(plan: ScorePlan) -> ScorePlan:
     if plan.labelled is None:
         return plan
     console.note(f"learning from {len(plan.labelled)} labelled images")
-    learnt = learn_references(
-        plan, watch=lambda labels, text, total: console.progress(labels, description=text, total=total)
-    )
+    learnt = learn_references(plan, watch=console.progress)
     for line in learnt.references.summary() if learnt.references else ():
         console.note(line)
     for doubt in reference_doubts(learnt):

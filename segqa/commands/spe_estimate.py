@@ -59,7 +59,7 @@ def spe_estimate(
         predictions,
         embedder=engine if isinstance(engine, Readout) else Readout(),
         level=level,
-        watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
+        watch=console.progress,
     )
     if file_format == "json":
         console.result(json.dumps(found.as_json(), indent=2, allow_nan=False))

@@ -76,7 +76,7 @@ def spe_fit(
         options=fitting.FitOptions(support_size, repeats, every_draw, tolerance, mapping, seed),
         journal=journal,
         resume=resume,
-        watch=lambda cases, description, total: console.progress(cases, description=description, total=total),
+        watch=console.progress,
         count=lambda units: console.progress(units, description="measuring models", total=len(units)),
         warn=console.warn,
     )
