@@ -163,7 +163,7 @@ def learn(
         if len(groups) < MIN_GROUPS:
             left_out[label] = f"is in fewer than {MIN_GROUPS} labelled images or volumes, give more of them"
             continue
-        found = float(np.mean([dice for group in groups for dice in _find_again(some, group, engine)]))
+        found = float(np.mean(_find_again(some, engine)))
         if found < MIN_FOUND:
             left_out[label] = f"is not found again (Dice {found:.2f}); are its parts meant (--objects components)?"
         else:
@@ -185,12 +185,11 @@ def _stack(examples: Iterable[Example]) -> tuple[Canvas, CanvasMasks]:
     return np.stack(pixels), np.stack(masks)
 
 
-def _find_again(examples: Sequence[Example], group: str, engine: Readout) -> list[float]:
-    """Return the Dice of each of a group's objects, in its own box, with what the others teach."""
-    own = [one.views[0] for one in examples if one.group == group]
-    others = _stack(one for one in examples if one.group != group)
-    found = engine.segment(np.stack([pixels for pixels, _ in own]), *others) > engine.threshold
-    return [_dice(mask, answer) for (_, mask), answer in zip(own, found, strict=True)]
+def _find_again(examples: Sequence[Example], engine: Readout) -> list[float]:
+    """Return the Dice of each object, in its own box, with what those of other groups teach."""
+    taught = engine.fit_others(*_stack(examples), [one.group for one in examples for _ in one.views])
+    own = [(*one.views[0], taught[one.group]) for one in examples]
+    return [_dice(mask, engine.find(pixels[None], others)[0] > engine.threshold) for pixels, mask, others in own]
 
 
 def _dice(mask: Mask, answer: Mask) -> float:

@@ -16,6 +16,7 @@ from segqa.quality.scoring import Evaluator
 from segqa.quality.weights_file import CheckpointInfo
 from segqa.references import JITTER, VIEW, VIEWS, Example, learn, see, show
 from segqa.spe.engines import SIDE
+from segqa.spe.readout import _Features
 
 SIZE = 96
 
@@ -115,6 +116,16 @@ def test_an_object_is_found_again_by_what_the_other_images_teach(taught):
             found.append(dice(mask, others.engine.classify(pixels, others.lessons[label].classifier) > 0.5))
         assert lesson.found == pytest.approx(np.mean(found), abs=1e-6)
         assert lesson.found > 0.85
+
+
+def test_leaving_out_sums_nothing_anew(monkeypatch):
+    pulled = []
+    pull = _Features.pull
+    monkeypatch.setattr(_Features, "pull", lambda self, mask: pulled.append(1) or pull(self, mask))
+
+    learn({"1": examples(5)})
+
+    assert len(pulled) == 2 * 5 * VIEWS  # once to leave out each image, once to learn from all
 
 
 def test_the_weights_are_inverse_to_the_squared_errors_on_the_true_masks():

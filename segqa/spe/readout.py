@@ -4,8 +4,9 @@ All that is learned from a support set is one weight per feature channel, and ev
 the score of a pixel is linear. So the work is done where it is cheap:
 
 - the pyramid of an image is computed once for the whole run and kept at each level's own resolution;
-- its Gram matrix (over all pixels of a 64 x 64 grid) is computed once, too; a support set's is their sum, and
-  its factorisation is shared by all models that use the same support images;
+- its Gram matrix (over all pixels of a 64 x 64 grid) is computed once, too, the products of two levels at the
+  resolution of the coarser one; a support set's is their sum, and its factorisation is shared by all models that use
+  the same support images;
 - a score map is the sum of one upsampled single-channel map a level, instead of upsampled features.
 """
 
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,7 @@ COSINE_GRID = 16
 """Random cosines of all coarse channels (Rahimi and Recht 2007) let the ridge follow what is not linear."""
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 KEPT_FACTORS = 64
@@ -62,9 +66,13 @@ class _Features:
     @cached_property
     def gram(self) -> Floats:
         """Return the products of all pairs of channels, summed over the grid, shape `(C, C)`."""
-        columns = [_resize(level, GRID) for level in self.levels]
-        table = np.concatenate(columns, axis=1)
-        gram: Floats = table.T @ table
+        levels = self.levels
+        ends = np.cumsum([level.shape[1] for level in levels])
+        places = [slice(end - level.shape[1], end) for level, end in zip(levels, ends, strict=True)]
+        gram = np.empty((ends[-1], ends[-1]), np.float32)
+        for i, j in combinations_with_replacement(range(len(levels)), 2):
+            block = _products(levels[i], levels[j])
+            gram[places[i], places[j]], gram[places[j], places[i]] = block, block.T
         return gram
 
     def pull(self, mask: Floats) -> Floats:
@@ -72,12 +80,13 @@ class _Features:
         return np.concatenate([level.T @ _shrink(mask, _side(level)).ravel() for level in self.levels])
 
     def scores(self, weights: Floats) -> Floats:
-        """Return the weighted sum of all channels on the grid, shape `(GRID, GRID)`."""
-        total = np.zeros((GRID, GRID), np.float32)
+        """Return the weighted sum of all channels on the grid, of weights `(..., C)` with shape `(..., GRID, GRID)`."""
+        *several, _ = weights.shape
+        total = np.zeros((*several, GRID, GRID), np.float32)
         start = 0
         for level in self.levels:
             side, width = _side(level), level.shape[1]
-            coarse = (level @ weights[start : start + width]).reshape(side, side)
+            coarse = (weights[..., start : start + width] @ level.T).reshape(*several, side, side)
             total += coarse if side == GRID else _stretch(side, GRID) @ coarse @ _stretch(side, GRID).T
             start += width
         return total
@@ -117,8 +126,7 @@ class Readout:
 
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> Floats:
         """Return foreground probabilities `(Q, SIDE, SIDE)`; see `engines.Engine`."""
-        classifier = self.fit(support_images, support_masks)
-        return np.stack([classifier.apply(self._look_up(image)) for image in queries])
+        return self.find(queries, self.fit(support_images, support_masks))
 
     def fit(self, support_images: Canvas, support_masks: CanvasMasks) -> Classifier:
         """Return what a support set teaches; the features of its images are kept for other sets.
@@ -128,12 +136,42 @@ class Readout:
         """
         supports = [self._look_up(image) for image in support_images]
         factor = self._factorise(supports, hashlib.sha256(support_images.tobytes()).digest())
-        block = SIDE // GRID
-        small = support_masks.reshape(-1, GRID, block, GRID, block).mean(axis=(2, 4), dtype=np.float32)
-        target = np.sum([one.pull(mask) for one, mask in zip(supports, small, strict=True)], axis=0)
-        solution = linalg.cho_solve(factor, target.astype(np.float64)).astype(np.float32)
+        solution = _solve(factor, _sum(_targets(supports, support_masks)))
         known = np.stack([one.scores(solution) for one in supports])
-        return Classifier(solution, np.float32(np.quantile(known, 1 - support_masks.mean())))
+        return Classifier(solution, _cut(known, support_masks))
+
+    def fit_others(
+        self, support_images: Canvas, support_masks: CanvasMasks, groups: Sequence[str]
+    ) -> dict[str, Classifier]:
+        """Return for each group of support pairs what the others teach, as `fit` of them does.
+
+        Sums over the others are those over all less the group's own, which double precision holds exactly, and each
+        image is scored for all groups at once.
+
+        Args:
+            support_images: Of two groups or more.
+            support_masks: Their masks.
+            groups: The group of each pair.
+        """
+        supports = [self._look_up(image) for image in support_images]
+        targets = _targets(supports, support_masks)
+        places = {group: np.flatnonzero(np.array(groups) == group) for group in groups}
+        own_grams = [_sum(supports[i].gram for i in own) for own in places.values()]
+        own_targets = [_sum(targets[i] for i in own) for own in places.values()]
+        gram, target = _sum(own_grams), _sum(own_targets)
+        solutions = []
+        for own, own_gram, own_target in zip(places.values(), own_grams, own_targets, strict=True):
+            factor = _factor(gram - own_gram, len(supports) - len(own))
+            solutions.append(_solve(factor, target - own_target))
+        known = np.stack([one.scores(np.stack(solutions)) for one in supports], axis=1)
+        return {
+            group: Classifier(solution, _cut(np.delete(scores, own, axis=0), np.delete(support_masks, own, axis=0)))
+            for (group, own), solution, scores in zip(places.items(), solutions, known, strict=True)
+        }
+
+    def find(self, images: Canvas, classifier: Classifier) -> Floats:
+        """Return foreground probabilities `(N, SIDE, SIDE)` of images; their features are kept as supports' are."""
+        return np.stack([classifier.apply(self._look_up(image)) for image in images])
 
     def classify(self, image: NDArray[np.uint8], classifier: Classifier) -> Floats:
         """Return foreground probabilities `(SIDE, SIDE)` of an image `(SIDE, SIDE, 3)` that will not come again."""
@@ -161,15 +199,43 @@ class Readout:
 
     def _factorise(self, supports: list[_Features], key: bytes) -> Any:
         if key not in self._factors:
-            gram = np.sum([one.gram for one in supports], axis=0, dtype=np.float64)
-            n_pixels = len(supports) * GRID**2
-            variance = np.diag(gram) / n_pixels
-            # The small constant keeps a channel that is zero everywhere from making the matrix singular.
-            penalty = n_pixels * (RIDGE * variance + 1e-6)
             while len(self._factors) >= KEPT_FACTORS:
                 del self._factors[next(iter(self._factors))]
-            self._factors[key] = linalg.cho_factor(gram + np.diag(penalty))
+            self._factors[key] = _factor(_sum(one.gram for one in supports), len(supports))
         return self._factors[key]
+
+
+def _sum(arrays: Iterable[NDArray[np.floating]]) -> Doubles:
+    """Return a sum in double precision; `np.sum` of a list would copy all into one array first."""
+    first, *others = arrays
+    total = first.astype(np.float64)
+    for one in others:
+        total += one
+    return total
+
+
+def _targets(supports: Sequence[_Features], masks: CanvasMasks) -> list[Floats]:
+    block = SIDE // GRID
+    small = masks.reshape(-1, GRID, block, GRID, block).mean(axis=(2, 4), dtype=np.float32)
+    return [one.pull(mask) for one, mask in zip(supports, small, strict=True)]
+
+
+def _factor(gram: Doubles, n_images: int) -> Any:
+    """Return the factors of a support set's Gram matrix with the penalty."""
+    n_pixels = n_images * GRID**2
+    variance = np.diag(gram) / n_pixels
+    # The small constant keeps a channel that is zero everywhere from making the matrix singular.
+    penalty = n_pixels * (RIDGE * variance + 1e-6)
+    return linalg.cho_factor(gram + np.diag(penalty))
+
+
+def _solve(factor: Any, target: Doubles) -> Floats:
+    return np.asarray(linalg.cho_solve(factor, target), np.float32)
+
+
+def _cut(known: Floats, masks: CanvasMasks) -> np.float32:
+    """Return the score that leaves as much foreground in the support images as their masks have."""
+    return np.float32(np.quantile(known, 1 - masks.mean()))
 
 
 COARSEST = 3
@@ -227,6 +293,20 @@ def _shrink(mask: Floats, side: int) -> Floats:
     return np.asarray(_stretch(side, GRID).T @ mask @ _stretch(side, GRID), np.float32)
 
 
+def _products(one: Floats, other: Floats) -> Floats:
+    """Return the products of the channels of two levels, summed over the grid: at the side of the coarser one."""
+    if len(one) > len(other):
+        return _products(other, one).T
+    return one.T @ _carry(other, _stretch(_side(one), GRID).T @ _stretch(_side(other), GRID))
+
+
+def _carry(level: Floats, matrix: Floats) -> Floats:
+    """Return a level `(r * r, C)` at another side: rows and columns are mixed by a matrix `(side, r)`."""
+    side, own = matrix.shape
+    rows = (matrix @ level.reshape(own, -1)).reshape(side, own, -1)
+    return (matrix @ rows).reshape(side**2, -1)
+
+
 def _resize(level: Floats, side: int) -> Floats:
     """Return a level `(r * r, C)` at another side: means of blocks when smaller, interpolated when larger."""
     own, width = _side(level), level.shape[1]
@@ -237,10 +317,7 @@ def _resize(level: Floats, side: int) -> Floats:
         block = own // side
         square = square.reshape(side, block, side, block, width).mean(axis=(1, 3))
         return np.asarray(square.reshape(side**2, width), np.float32)
-    up = _stretch(own, side)
-    rows = np.tensordot(up, square, axes=(1, 0))
-    both = np.tensordot(up, rows, axes=(1, 1)).transpose(1, 0, 2)
-    return np.asarray(both.reshape(side**2, width), np.float32)
+    return _carry(level, _stretch(own, side))
 
 
 def _open_graph(content: bytes) -> Any:

@@ -82,6 +82,40 @@ def test_the_scores_are_those_of_a_ridge_on_all_pixels_of_all_supports(engine):
     np.testing.assert_allclose(found[0], np.clip(large - cut + 0.5, 0, 1), atol=2e-3)
 
 
+def test_products_of_channels_are_summed_over_the_grid(engine):
+    (image,), _ = draw_discs(1, seed=5)
+    table = table_of(engine, image)
+
+    found = engine._look_up(image).gram
+
+    expected = table.T @ table
+    length = np.sqrt(np.diag(expected)) + 1e-9  # some channels are zero everywhere
+    np.testing.assert_allclose(found / length / length[:, None], expected / length / length[:, None], atol=1e-5)
+
+
+def test_what_the_other_groups_teach_is_a_fit_of_them(engine):
+    images, masks = draw_discs(7)
+    groups = ["a", "b", "a", "c", "b", "b", "b"]
+
+    found = engine.fit_others(images, masks, groups)
+
+    assert found.keys() == {"a", "b", "c"}
+    for group, classifier in found.items():
+        others = [i for i, name in enumerate(groups) if name != group]
+        expected = engine.fit(images[others], masks[others])
+        np.testing.assert_allclose(classifier.weights, expected.weights, rtol=1e-6)
+        assert classifier.cut == pytest.approx(expected.cut, abs=1e-6)
+
+
+def test_sums_over_the_others_are_all_less_the_groups_own_in_every_digit(engine):
+    images, _ = draw_discs(30)
+    grams = [engine._look_up(image).gram for image in images]
+
+    less = readout._sum(grams) - readout._sum(grams[3:])
+
+    np.testing.assert_array_equal(less, readout._sum(grams[:3]))
+
+
 def test_features_are_computed_once_an_image(engine, monkeypatch):
     images, masks = draw_discs(5, seed=7)
     calls = []
