@@ -98,17 +98,35 @@ class Journal:
 
     def _recover(self, key: str) -> int:
         """Load the whole lines and return where they end; 0 when not even the first line is whole."""
-        lines = self._path.read_bytes().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()
-        try:
-            parsed = [json.loads(line) for line in lines]
-            found = parsed[0]["key"] if parsed else key
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{self._path}: not a journal of segqa; delete it or run without --resume"
-            raise InputError(msg) from error
-        if found != key:
-            msg = f"{self._path}: the journal is of a run with other options, weights or inputs; "
-            raise InputError(msg + "repeat that call, or run without --resume to begin anew")
-        self.rows = parsed[1:]
-        return sum(len(line) for line in lines)
+        self.rows, end = _read(self._path, key)
+        return end
+
+
+def finished_rows(path: Path, key: str) -> list[dict[str, Any]]:
+    """Return what a resumed run will find in a journal, and leave it as it is; nothing where there is none.
+
+    Raises:
+        InputError: The journal belongs to another run, or cannot be read.
+    """
+    return _read(path, key)[0] if path.exists() else []
+
+
+def _read(path: Path, key: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of a journal, and where its whole lines end."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        msg = f"{path}: the journal cannot be read ({error.strerror}); delete it or run without --resume"
+        raise InputError(msg) from error
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    try:
+        parsed = [json.loads(line) for line in lines]
+        found = parsed[0]["key"] if parsed else key
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a journal of segqa; delete it or run without --resume"
+        raise InputError(msg) from error
+    if found != key:
+        msg = f"{path}: the journal is of a run with other options, weights or inputs; "
+        raise InputError(msg + "repeat that call, or run without --resume to begin anew")
+    return parsed[1:], sum(len(line) for line in lines)

@@ -18,7 +18,7 @@ from segqa.data.objects import UNKNOWN_LABEL
 from segqa.data.reading import Reading
 from segqa.data.types import Case
 from segqa.errors import InputError
-from segqa.journal import Journal, journal_key
+from segqa.journal import Journal, finished_rows, journal_key
 from segqa.quality.calibration import use_interval
 from segqa.quality.novelty import NOVEL
 from segqa.quality.runners import RuntimeName
@@ -171,6 +171,21 @@ def learn_references(plan: ScorePlan, *, watch: Watch = lambda labels, *_: label
         return replace(plan, references=learn(examples, held=same_images(plan.cases, plan.labelled), watch=watch))
 
 
+def is_scored(plan: ScorePlan, journal: Path) -> bool:
+    """Tell whether a journal has all cases of a plan, so that a resumed run only writes its table.
+
+    Raises:
+        InputError: The journal is of another run.
+    """
+    return not _cases_left(plan, finished_rows(journal, plan.key()))
+
+
+def _cases_left(plan: ScorePlan, finished: Iterable[Mapping[str, list[Row]]]) -> list[Case]:
+    # One line of the journal is one case, so that a torn line never leaves half a case behind.
+    done = {row["case"] for entry in finished for row in entry["rows"]}
+    return [case for case in plan.cases if case.name not in done]
+
+
 def reference_doubts(plan: ScorePlan) -> list[str]:
     """Return a line on each thing that is odd about what the labelled images of a plan taught."""
     if plan.references is None:
@@ -198,6 +213,8 @@ def _one_thread() -> AbstractContextManager[object]:
 def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = False) -> Iterator[list[Row]]:
     """Yield the rows of each case in order; with a journal, finished cases survive a kill.
 
+    Labelled images are learnt from if that was not done yet and a case is left to score.
+
     Args:
         plan: What `plan_score` returned.
         journal: Where to keep finished rows; the caller removes it with its table written.
@@ -206,18 +223,15 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
     Raises:
         InputError: A case cannot be read and errors stop the run; the journal is of another run.
     """
-    plan = learn_references(plan)
     lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
     keep_lost = plan.reading.on_error == "skip"
     if journal is None:
         yield from _score(plan, plan.cases)
     else:
         with Journal(journal, plan.key(), resume=resume) as kept:
-            # One line of the journal is one case, so that a torn line never leaves half a case behind.
-            finished = [entry["rows"] for entry in kept.rows]
-            done = {row["case"] for rows in finished for row in rows}
-            yield from finished
-            for rows in _score(plan, (case for case in plan.cases if case.name not in done)):
+            left = _cases_left(plan, kept.rows)
+            yield from [entry["rows"] for entry in kept.rows]
+            for rows in _score(plan, left) if left else ():
                 kept.append([{"rows": rows}])
                 yield rows
     if keep_lost and lost:
@@ -225,6 +239,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
 
 
 def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:
+    plan = learn_references(plan)
     rows = score_cases(cases, plan.evaluator, reading=plan.reading, references=plan.references, workers=plan.workers)
     if plan.references is None:
         yield from rows

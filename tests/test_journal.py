@@ -3,7 +3,7 @@ import os
 import pytest
 
 from segqa.errors import InputError
-from segqa.journal import Journal, journal_key
+from segqa.journal import Journal, finished_rows, journal_key
 
 ROWS = [{"case": "ä\n", "dice": 1 / 3}, {"case": "b", "dice": None}, {"case": "c", "dice": 1.0}]
 
@@ -17,6 +17,20 @@ def test_rows_are_on_disk_before_append_returns(path):
     with Journal(path, "k") as journal:
         journal.append(ROWS)
         assert path.read_bytes().count(b"\n") == 4
+
+
+def test_what_a_journal_has_can_be_looked_at(path):
+    assert finished_rows(path, "k") == []
+    with Journal(path, "k") as journal:
+        journal.append(ROWS)
+    content = path.read_bytes()
+    path.write_bytes(content + b"torn")
+    assert finished_rows(path, "k") == ROWS
+    assert path.read_bytes() == content + b"torn"
+    with pytest.raises(InputError, match=r"the journal is of a run with other options"):
+        finished_rows(path, "other")
+    with pytest.raises(InputError, match=r"the journal cannot be read"):
+        finished_rows(path.parent, "k")
 
 
 def test_a_resumed_journal_has_the_rows_and_goes_on(path):

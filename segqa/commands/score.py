@@ -118,7 +118,7 @@ def score(
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
         return
-    plan = learn(plan)
+    plan = learn(plan, journal=journal if resume else None)
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     title = f"Predicted quality of {table.height} objects"

@@ -22,11 +22,14 @@ def announce(plan: ScorePlan) -> None:
         console.warn(remark)
 
 
-def learn(plan: ScorePlan) -> ScorePlan:
-    """Learn from labelled images, if there are any, and tell what came of it."""
-    from segqa.scores import learn_references, reference_doubts
+def learn(plan: ScorePlan, *, journal: Path | None = None) -> ScorePlan:
+    """Learn from labelled images, if there are any and the journal lacks a case, and tell what came of it."""
+    from segqa.scores import is_scored, learn_references, reference_doubts
 
     if plan.labelled is None:
+        return plan
+    if journal is not None and is_scored(plan, journal):
+        console.note("all cases are scored already: nothing is learnt from the labelled images")
         return plan
     console.note(f"learning from {len(plan.labelled)} labelled images")
     learnt = learn_references(plan, watch=console.progress)
@@ -52,7 +55,7 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
         options={
             **asdict(plan.reading),
             "paths": [str(path) for path in plan.paths],
-            "references": plan.references.summary() if plan.references else None,
+            "references": _taught(plan),
             "workers": plan.workers,
         },
         seed=None,
@@ -62,6 +65,12 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
         seconds=seconds,
     )
     write_run_record(record_path(target), record)
+
+
+def _taught(plan: ScorePlan) -> list[str] | None:
+    if plan.labelled is None:
+        return None
+    return plan.references.summary() if plan.references else ["learnt by the run that was killed"]
 
 
 def tell_doubts(table: pl.DataFrame) -> Counts:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image as PillowImage
 
+from segqa import scores
 from segqa.data.masks import read_mask, write_mask
 from segqa.data.types import Source
 from segqa.output.tables import read_scores
@@ -216,8 +217,6 @@ def test_a_dry_run_says_what_would_be_scored_and_writes_nothing(score, demo, tmp
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(score, demo, tmp_path, monkeypatch):
-    from segqa import scores
-
     assert score("demo/images", "demo/masks").exit_code == 0
     whole = (tmp_path / "segqa/scores.csv").read_bytes()
     (tmp_path / "segqa/scores.csv").unlink()
@@ -540,6 +539,45 @@ def test_a_run_is_not_gone_on_with_when_references_changed(score, demo, labelled
     result = score(*call, "--resume")
     assert result.exit_code == 2
     assert "journal" in result.stderr
+
+
+def test_nothing_is_learnt_when_all_is_scored_or_the_journal_is_of_another_run(
+    score, demo, labelled, tmp_path, monkeypatch
+):
+    call = ("demo/images", "demo/masks", "--reference", *labelled)
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.commands.score.write_record", stop)
+        assert score(*call).exit_code == 130
+    first = (tmp_path / "segqa/scores.csv").read_bytes()
+    monkeypatch.setattr("segqa.references.learn", stop)
+    other = score(*call, "--labels", 1, "--resume")
+    assert other.exit_code == 2
+    assert "journal is of a run with other options" in other.stderr
+    result = score(*call, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert "all cases are scored already: nothing is learnt from the labelled images" in result.stderr
+    assert (tmp_path / "segqa/scores.csv").read_bytes() == first
+    record = json.loads((tmp_path / "segqa/scores.run.json").read_text())
+    assert record["options"]["references"] == ["learnt by the run that was killed"]
+
+
+def test_a_killed_run_learns_anew_and_ends_with_the_same_bytes(score, demo, labelled, tmp_path, monkeypatch):
+    call = ("demo/images", "demo/masks", "--reference", *labelled)
+    assert score(*call).exit_code == 0
+    whole = (tmp_path / "segqa/scores.csv").read_bytes()
+    original = scores.score_cases
+
+    def dying(*arguments, **options):
+        yield next(original(*arguments, **options))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scores, "score_cases", dying)
+        assert score(*call).exit_code == 130
+    result = score(*call, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert "label 1: 2 objects of 2 labelled images" in result.stderr
+    assert (tmp_path / "segqa/scores.csv").read_bytes() == whole
 
 
 def test_references_that_do_not_fit_are_told(score, demo, labelled, tmp_path):
