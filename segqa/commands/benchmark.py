@@ -10,7 +10,7 @@ import typer
 
 from segqa import console
 from segqa.commands.options import FormatOption, OutputOption, ScoresArgument
-from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, keep_apart
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,6 +44,7 @@ def benchmark(
     from segqa.schema import TableName
 
     check_output(output, file_format, scores, truth)
+    keep_apart(output, folder=plots)
     frame = tables.read_scores(scores)
     joined = frame if truth is None else join_truth(frame, tables.read_truth(truth))
     found = benchmarking.benchmark(frame, level=level, n_draws=draws, seed=seed)

@@ -9,7 +9,7 @@ import typer
 
 from segqa import console
 from segqa.commands.options import FormatOption, OutputOption, ScoresArgument
-from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, keep_apart, spare_inputs
 from segqa.config import is_on_call, keep_closest
 from segqa.errors import InputError
 
@@ -62,6 +62,7 @@ def flag(
 
     check_output(output, file_format, scores)
     spare_inputs(junit, scores)
+    keep_apart(output, junit)
     frame = tables.read_scores(scores)
     if frame.is_empty() and (fail_above_count is not None or fail_share is not None):
         msg = f"{scores}: has no row, so the gate has nothing to check; score some masks first"

@@ -27,7 +27,7 @@ from segqa.commands.options import (
     parse_labels,
     parse_masks,
 )
-from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, join_truth, keep_apart, spare_inputs
 from segqa.commands.scoring import announce, learn, tell_doubts, write_record
 from segqa.config import is_on_call
 from segqa.errors import InputError
@@ -102,6 +102,7 @@ def rank(
 
     side_files = (truth, boxes, calibration, *(reference or ()))
     check_output(output, file_format, scores, *side_files)
+    keep_apart(output, folder=copy_best)
     if truth is not None and file_format == "parquet":
         msg = "--format parquet prints nothing, but the comparison with --truth is printed; choose csv, json or jsonl"
         raise InputError(msg)
@@ -117,6 +118,7 @@ def rank(
 
         for target in (DEFAULT_SCORES, record_path(DEFAULT_SCORES)):
             spare_inputs(target, *side_files)
+            keep_apart(target, output, folder=copy_best)
         plan = plan_score(
             scores,
             _needed(named, scores),

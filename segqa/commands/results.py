@@ -40,6 +40,23 @@ def spare_inputs(output: Path | None, *inputs: Path | None) -> None:
         raise InputError(msg)
 
 
+def keep_apart(*files: Path | None, folder: Path | None = None) -> None:
+    """Refuse, before any work, outputs of one call of which one would replace another, or stand in its way.
+
+    Args:
+        files: Files that will be written.
+        folder: Folder that other files will be written into.
+    """
+    from segqa.data.files import is_stream
+
+    named = [path for path in files if path is not None and not is_stream(path)]
+    for number, path in enumerate(named):
+        others = [*named[:number], *named[number + 1 :], *([] if folder is None else [folder])]
+        if any(path.resolve() in (other.resolve(), *other.resolve().parents) for other in others):
+            msg = f"{path}: this call would write something else there, too; give each output a place of its own"
+            raise InputError(msg)
+
+
 def hand_over(
     frame: pl.DataFrame,
     *,

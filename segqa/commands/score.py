@@ -27,7 +27,7 @@ from segqa.commands.options import (
     parse_labels,
     parse_masks,
 )
-from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, spare_inputs
+from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, keep_apart, spare_inputs
 from segqa.commands.scoring import announce, learn, tell_doubts, write_record
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
@@ -91,6 +91,7 @@ def score(
     side_files = (boxes, calibration, *(reference or ()))
     check_output(output, file_format, *side_files)
     spare_inputs(record_path(target), *side_files)
+    keep_apart(target, record_path(target), folder=error_maps)
     journal = target.with_name(f".{target.name}.journal")
     if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
         msg = f"{output}: exists; choose another --output, or replace it with --overwrite"

@@ -9,7 +9,7 @@ import typer
 
 from segqa import console
 from segqa.commands.options import SeedOption
-from segqa.commands.results import spare_inputs
+from segqa.commands.results import keep_apart, spare_inputs
 
 
 def spe_fit(
@@ -54,6 +54,7 @@ def spe_fit(
     from segqa.spe.engines import create_engine
 
     spare_inputs(out, engine_weights)
+    keep_apart(out, folder=plots)
     chosen = create_engine(engine, weights=engine_weights, precision=precision, device=device)
     if chosen.notice:
         console.note(chosen.notice)

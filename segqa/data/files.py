@@ -98,7 +98,7 @@ def _part_of(path: Path) -> Iterator[tuple[Path, Path]]:
     What the system refuses is an `InputError`.
     """
     try:
-        if _is_stream(path):
+        if is_stream(path):
             yield path, path
             return
         target = Path(os.path.realpath(path))
@@ -116,7 +116,7 @@ def _part_of(path: Path) -> Iterator[tuple[Path, Path]]:
         raise InputError(msg) from error
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Tell whether a file takes bytes but cannot be replaced: a device or a pipe, or what `/dev/stdout` is just now."""
     return path.exists() and not path.is_dir() and (not path.is_file() or path.absolute().parts[:2] == ("/", "dev"))
 
