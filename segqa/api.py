@@ -262,7 +262,8 @@ def rank(
     if copy_best is not None:
         cases: Iterable[Case] = found.cases if isinstance(found, Scores) else ()
         cases = cases or composing.find_masks(frame, _masks(_needed(masks, "to copy the best")), axis=axis)
-        composing.write_chosen(frame, chosen, cases, Path(copy_best))
+        given = None if masks is None else _masks(masks)
+        composing.write_chosen(frame, chosen, cases, Path(copy_best), masks=given)
     return Selection(chosen, quality)
 
 

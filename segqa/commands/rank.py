@@ -134,7 +134,7 @@ def rank(
         if copy_best is not None:
             from segqa.decisions.composing import check_folder
 
-            check_folder(copy_best, plan.cases)
+            check_folder(copy_best, plan.cases, masks=named)
         frame = _score(plan)
     chosen = ranking.rank(frame)
     if truth is None:
@@ -149,7 +149,8 @@ def rank(
         from segqa.decisions import composing
 
         cases = composing.find_masks(frame, named, axis=axis) if plan is None else plan.cases
-        console.note(f"{composing.write_chosen(frame, chosen, cases, copy_best)} masks written to {copy_best}")
+        n_masks = composing.write_chosen(frame, chosen, cases, copy_best, masks=named)
+        console.note(f"{n_masks} masks written to {copy_best}")
 
 
 def _check_table_call(context: typer.Context, *, has_masks: bool, copies: bool) -> None:

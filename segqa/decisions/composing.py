@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 
-def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Case], folder: Path) -> int:
+def write_chosen(
+    scores: pl.DataFrame,
+    chosen: pl.DataFrame,
+    cases: Iterable[Case],
+    folder: Path,
+    *,
+    masks: Path | Mapping[str, Path] | None = None,
+) -> int:
     """Write the mask of each case, composed of the chosen objects, as PNG; a slice is a case of its own.
 
     Objects that share a label in a case are told apart by their boxes in the scores. Where chosen objects of
@@ -37,16 +44,17 @@ def write_chosen(scores: pl.DataFrame, chosen: pl.DataFrame, cases: Iterable[Cas
         chosen: `ranking.rank` of them.
         cases: The cases with the masks of each model, as they were scored or as `find_masks` finds them.
         folder: Where to write `<case>.png`; sub-folders of cases are kept.
+        masks: What was given as the masks of the cases.
 
     Returns:
         The number of files written.
 
     Raises:
-        InputError: The folder is one of the masks themselves, a case or a model has no mask there, a label is not a
-            number, objects of one label have no boxes, or a file cannot be written.
+        InputError: As of `check_folder`; a case or a model has no mask there, a label is not a number, objects of one
+            label have no boxes, or a file cannot be written.
     """
     known = {case.name: case for case in cases}
-    check_folder(folder, known.values())
+    check_folder(folder, known.values(), masks=masks)
     by_label = scores.partition_by("case", "label", "model", as_dict=True)
     groups = chosen.drop_nulls("model").partition_by("case", maintain_order=True)
     _check_masks(groups, known)
@@ -93,11 +101,12 @@ def _model_path(masks: Path | Mapping[str, Path], model: str) -> Path:
     return path
 
 
-def check_folder(folder: Path, cases: Iterable[Case]) -> None:
+def check_folder(folder: Path, cases: Iterable[Case], *, masks: Path | Mapping[str, Path] | None = None) -> None:
     """Refuse a folder in which masks that were scored would be overwritten, or the chosen ones taken for theirs.
 
     Raises:
-        InputError: It is one of the folders of the masks, lies in one, or holds one.
+        InputError: It is one of the folders of the masks, lies in one, or holds one; or it would be a model of its own
+            the next time that `masks` is given.
     """
     target = folder.resolve()
     places: defaultdict[tuple[Path, str], set[Path]] = defaultdict(set)
@@ -106,12 +115,15 @@ def check_folder(folder: Path, cases: Iterable[Case]) -> None:
             # Above the sub-folders that are part of the case's name.
             above = list(mask.path.absolute().parents)
             places[above[min(case.name.count("/"), len(above) - 1)].resolve(), model].add(mask.path)
-    for (place, _), masks in sorted(places.items()):
+    for (place, _), files in sorted(places.items()):
         # A lone mask may have been given as a file, and what lies beside it is nobody's.
-        lies_in = place in target.parents and len(masks) > 1
+        lies_in = place in target.parents and len(files) > 1
         if target == place or lies_in or target in place.parents:
             msg = f"--copy-best {folder}: shares a folder with the masks that were scored ({place}); choose another"
             raise InputError(msg)
+    if isinstance(masks, Path) and masks.resolve() in target.parents:
+        msg = f"--copy-best {folder}: lies in {masks} and would be one of its models; choose a folder outside"
+        raise InputError(msg)
 
 
 def _check_masks(groups: Sequence[pl.DataFrame], known: Mapping[str, Case]) -> None:

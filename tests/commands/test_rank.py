@@ -231,14 +231,31 @@ def test_the_masks_that_were_scored_are_not_overwritten(run, scores, tmp_path, p
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
+def test_the_chosen_masks_do_not_become_a_model(run, scores, tmp_path):
+    for model in "xy":
+        for case in "ab":
+            save(tmp_path / "masks" / model / f"{case}.png", np.eye(8))
+    before = sorted(tmp_path.rglob("*"))
+    result = run("rank", scores, "--masks", tmp_path / "masks", "--copy-best", tmp_path / "masks/best")
+    assert result.exit_code == 2
+    assert f"masks/best: lies in {tmp_path / 'masks'} and would be one of its models" in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    named = [word for model in "xy" for word in ("--masks", f"{model}={tmp_path / 'masks' / model}")]
+    assert run("rank", scores, *named, "--copy-best", tmp_path / "masks/best").exit_code == 0
+
+
 def test_a_place_among_the_masks_is_refused_before_they_are_scored(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("images", "masks/x", "masks/y"):
         save(tmp_path / folder / "a.png", np.eye(8))
     monkeypatch.setattr("segqa.commands.rank._score", lambda plan: pytest.fail("scored"))
-    result = run("rank", "images", "--masks", "masks", "--copy-best", "masks/x")
-    assert result.exit_code == 2
-    assert "shares a folder with the masks that were scored" in result.stderr
+    for place, fact in (
+        ("x", "shares a folder with the masks that were scored"),
+        ("z", "lies in masks and would be one"),
+    ):
+        result = run("rank", "images", "--masks", "masks", "--copy-best", f"masks/{place}")
+        assert result.exit_code == 2
+        assert f"error: --copy-best masks/{place}: {fact}" in result.stderr
 
 
 def test_beside_a_mask_that_was_given_as_a_file_there_is_room(run, scores, tmp_path):
