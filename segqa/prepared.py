@@ -21,7 +21,7 @@ from segqa.data.reading import Reading
 from segqa.data.subsets import spread
 from segqa.data.types import LabelMap, PromptBox, Source
 from segqa.errors import InputError
-from segqa.journal import journal_key
+from segqa.journal import stamp_files
 from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
 from segqa.schema import RECORD_SCHEMA, SKIPPED_SCHEMA
@@ -66,7 +66,7 @@ class PreparePlan:
 
         @cache  # all slices of a volume are of the same files
         def stamp(path: Path) -> str:
-            return journal_key(options={}, weights="", inputs=files_below([path.resolve()]))
+            return stamp_files(files_below([path.resolve()]))
 
         return {name: " ".join(stamp(path) for path in self._files(case)) for name, case in self.cases.items()}
 
@@ -83,7 +83,7 @@ def plan_prepare(
     reading: Reading,
     layout: str = "auto",
     finding: Finding | None = None,
-    predictions: Sequence[str] = (),
+    predictions: Mapping[str, Path] | None = None,
     boxes: Path | None = None,
     groups: Path | None = None,
     name: str | None = None,
@@ -98,7 +98,7 @@ def plan_prepare(
         reading: How files become pixels.
         layout: Name of a layout, or `auto`.
         finding: How files are looked for.
-        predictions: `NAME=DIR` of models without prompts.
+        predictions: Folders of masks of models without prompts, by the model's name.
         boxes: File of prompt boxes.
         groups: JSON of case -> group.
         name: The data set's name instead of the layout's.
@@ -116,7 +116,7 @@ def plan_prepare(
     cases = _take_cases(dataset, images, max_cases)
     if dataset.has_instances:
         settings = replace(settings, components=False)
-    folders = _open_folders(predictions, cases, dataset)
+    folders = _open_folders(predictions or {}, cases, dataset)
     given = {} if boxes is None else read_boxes(boxes)
     found, unused = _find_boxes(given, dataset)
     used = {key: found[key] for key in cases if key in found}
@@ -138,14 +138,11 @@ def _take_cases(dataset: Dataset, images: Path, max_cases: int | None) -> dict[s
 
 
 def _open_folders(
-    predictions: Sequence[str], cases: Mapping[str, LabelledCase], dataset: Dataset
+    predictions: Mapping[str, Path], cases: Mapping[str, LabelledCase], dataset: Dataset
 ) -> tuple[PredictionFolder, ...]:
-    folders = tuple(open_predictions(spec) for spec in predictions)
+    folders = tuple(open_predictions(name, path) for name, path in predictions.items())
     for folder in folders:
         folder.check_complete(_file_key(folder, case) for case in cases.values())
-    if len({folder.name for folder in folders}) < len(folders):
-        msg = f"--predictions: {', '.join(folder.name for folder in folders)}: give each a name of its own"
-        raise InputError(msg)
     if folders and 0 in dataset.labels:
         msg = f"--predictions: class 0 ({dataset.labels[0]}) is the background of a label map; renumber the categories"
         raise InputError(msg)

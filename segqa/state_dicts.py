@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -96,18 +97,19 @@ def load_into(network: Any, state: Mapping[str, torch.Tensor], *, name: str, sou
     network.load_state_dict(state)
 
 
-def check_finite(state: Mapping[str, torch.Tensor], *, source: object) -> None:
+def check_finite(state: Mapping[str, Any], *, source: object) -> None:
     """Refuse tensors with NaN or infinite values: a network with one gives nothing else.
+
+    Args:
+        state: Tensors of PyTorch, or arrays.
+        source: Where they came from, for the message.
 
     Raises:
         InputError: Names the first such tensors.
     """
-    broken = [key for key, value in state.items() if not bool(value.isfinite().all())]
+    broken = [key for key, value in state.items() if not ((value > -math.inf) & (value < math.inf)).all()]
     if broken:
-        msg = (
-            f"{Path(str(source)).name}: {len(broken)} tensors hold NaN or infinite values ({_some(broken)}); "
-            "download the file again"
-        )
+        msg = f"{source}: {len(broken)} tensors hold NaN or infinite values ({_some(broken)}); get the file again"
         raise InputError(msg)
 
 

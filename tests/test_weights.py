@@ -189,7 +189,7 @@ def test_nan_is_refused(tmp_path, torch):
     state["out_conv.conv.bias"][0] = float("nan")
     torch.save(state, tmp_path / "model.pt")
 
-    with pytest.raises(InputError, match=r"1 tensors hold NaN.*out_conv\.conv\.bias"):
+    with pytest.raises(InputError, match=r"1 tensors hold NaN.*out_conv\.conv\.bias\); get the file again"):
         import_checkpoint(tmp_path / "model.pt", "universeg", tmp_path / "out.safetensors")
 
 

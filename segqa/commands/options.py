@@ -56,19 +56,26 @@ def parse_masks(texts: Sequence[str]) -> Path | Mapping[str, Path]:
     Raises:
         InputError: Two paths without names, or two of one name.
     """
-    # A path that exists is one, even with `=` in its name.
-    named = [None if Path(text).exists() else text.partition("=") for text in texts]
-    if len(texts) == 1 and (named[0] is None or not named[0][1]):
-        return Path(texts[0])
+    is_path = len(texts) == 1 and (Path(texts[0]).exists() or "=" not in texts[0])
+    return Path(texts[0]) if is_path else parse_named(texts)
+
+
+def parse_named(texts: Sequence[str]) -> dict[str, Path]:
+    """Return the path of each model that `NAME=DIR` name.
+
+    Raises:
+        InputError: A path without a name, or two of one name.
+    """
     masks: dict[str, Path] = {}
-    for text, parts in zip(texts, named, strict=True):
-        if parts is None or not (parts[0] and parts[2]):
-            msg = f"{text}: several masks need a name each, NAME=DIR, for instance unet={Path(text).name or 'masks'}"
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not (name and path) or Path(text).exists():  # a path that exists is one, even with `=` in its name
+            msg = f"{text}: these masks need a name, NAME=DIR, for instance unet={Path(text).name or 'masks'}"
             raise InputError(msg)
-        if parts[0] in masks:
-            msg = f"{text}: two masks are named {parts[0]}; give each model a name of its own"
+        if name in masks:
+            msg = f"{text}: two masks are named {name}; give each model a name of its own"
             raise InputError(msg)
-        masks[parts[0]] = Path(parts[2])
+        masks[name] = Path(path)
     return masks
 
 

@@ -16,6 +16,7 @@ from segqa.commands.options import (
     NanOption,
     SeedOption,
     WindowOption,
+    parse_named,
 )
 from segqa.commands.results import spare_inputs
 from segqa.errors import ExitCode, InputError
@@ -106,7 +107,7 @@ def prepare(
         reading=Reading(window=window, nan=nan, on_error=on_error),
         layout=layout,
         finding=Finding(axis=axis, allow_missing=allow_missing),
-        predictions=predictions or (),
+        predictions=parse_named(predictions or ()),
         boxes=boxes,
         groups=groups,
         name=dataset,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segqa.errors import InputError, check_choice
 from segqa.quality.weights_file import CALIBRATION, read_info
 from segqa.runtime import has_gpu, require_torch
+from segqa.state_dicts import check_finite
 
 RuntimeName = Literal["auto", "onnx", "torch"]
 
@@ -69,10 +70,7 @@ class OnnxRunner:
         from safetensors.numpy import load_file
 
         tensors = {n: _single(t) for n, t in load_file(weights).items() if not n.startswith(CALIBRATION)}
-        broken = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
-        if broken:
-            msg = f"{weights}: {len(broken)} tensors are not finite (first: {broken[0]}); get the file again"
-            raise InputError(msg)
+        check_finite(tensors, source=weights)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

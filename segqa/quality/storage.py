@@ -13,6 +13,7 @@ from segqa.errors import InputError
 from segqa.quality.export import export_graph
 from segqa.quality.network import NetworkSpec, QualityNetwork
 from segqa.quality.weights_file import CALIBRATION, metadata, read_info
+from segqa.state_dicts import check_finite
 from segqa.tensor_files import write_tensors
 
 
@@ -47,7 +48,7 @@ def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
         spec: Refuse a file of another layout; by default what the file says.
 
     Raises:
-        InputError: When the file is damaged or its tensors do not fit.
+        InputError: When the file is damaged, or its tensors do not fit or are not finite.
     """
     info = read_info(path)
     network = QualityNetwork(spec or NetworkSpec.from_dict(info.spec))
@@ -58,8 +59,5 @@ def load_network(path: Path, spec: NetworkSpec | None = None) -> QualityNetwork:
     except RuntimeError as error:
         msg = f"{path}: its tensors do not fit {network.spec.backbone}: {' '.join(str(error).split())[:300]}"
         raise InputError(msg) from error
-    broken = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        msg = f"{path}: {len(broken)} tensors are not finite (first: {broken[0]}); the file is damaged, get it again"
-        raise InputError(msg)
+    check_finite(state, source=path)
     return network.eval()

@@ -59,22 +59,17 @@ class PredictionFolder:
         return labels.astype(np.int32, copy=False)
 
 
-def open_predictions(spec: str) -> PredictionFolder:
-    """Return the predictions that `NAME=DIR` names.
+def open_predictions(name: str, folder: Path) -> PredictionFolder:
+    """Return the predictions of a model in a folder.
 
     Raises:
-        InputError: Not of that form, no folder, no files, or two files of one stem.
+        InputError: No folder, no files, or two files of one stem.
     """
-    name, _, folder = spec.partition("=")
-    if not name or not folder:
-        msg = f"{spec}: give predictions as NAME=DIR, for instance unet=results/unet"
-        raise InputError(msg)
-    root = Path(folder)
-    if not root.is_dir():
-        msg = f"{folder}: no such folder; give predictions as NAME=DIR"
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder; give the folder that holds the predictions of {name}"
         raise InputError(msg)
     files: dict[str, Path] = {}
-    for path in sorted(root.iterdir()):
+    for path in sorted(folder.iterdir()):
         if not split_name(path.name)[1] or path.name.startswith("."):
             continue
         stem = case_key(path.name)
@@ -85,4 +80,4 @@ def open_predictions(spec: str) -> PredictionFolder:
     if not files:
         msg = f"{folder}: no masks in it; give the folder that holds one mask a case"
         raise InputError(msg)
-    return PredictionFolder(name, root, files)
+    return PredictionFolder(name, folder, files)

@@ -108,7 +108,7 @@ def test_models_may_be_named_one_by_one(run, folders):
 @pytest.mark.parametrize(
     ("pred", "text"),
     [
-        (["masks/x", "masks/y"], "several masks need a name each"),
+        (["masks/x", "masks/y"], "these masks need a name, NAME=DIR"),
         (["a=masks/x", "a=masks/y"], "two masks are named a"),
         (["a=nowhere"], "no such file or folder"),
         (["=masks/x"], "NAME=DIR"),

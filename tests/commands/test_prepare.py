@@ -491,6 +491,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(data, filler, call, 
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("names", "fact"),
+    [
+        (["{}"], "these masks need a name, NAME=DIR"),
+        (["a={}", "a={}"], "two masks are named a; give each model a name"),
+    ],
+)
+def test_predictions_are_named_as_masks_are_everywhere(data, call, tmp_path, names, fact):
+    options = [word for name in names for word in ("--predictions", name.format(data / "masks"))]
+
+    result = call(data, "--out", tmp_path / "out", *options)
+
+    assert isinstance(result.exception, SegqaError)
+    assert fact in str(result.exception)
+
+
 def test_a_missing_prediction_is_named_before_any_work(data, call, tmp_path):
     (tmp_path / "few").mkdir()
     Image.fromarray(draw(64)).save(tmp_path / "few" / "patient0_s00.png")

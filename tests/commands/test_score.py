@@ -160,7 +160,7 @@ def test_models_that_lie_apart_are_named_one_by_one(score, demo, tmp_path):
     assert (tmp_path / "apart.csv").read_text() == (tmp_path / "together.csv").read_text()
     result = score("demo/images", "demo/of average", "demo/of careful", "--output", "none.csv")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "several masks need a name each, NAME=DIR" in result.stderr
+    assert "these masks need a name, NAME=DIR" in result.stderr
 
 
 @pytest.mark.parametrize("labels", ["0", "1,0", "00"])

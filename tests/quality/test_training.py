@@ -331,7 +331,7 @@ def test_weights_that_are_not_finite_are_refused(rewrite):
     def poison(tensors):
         tensors["heads.dice.weight"][0, 0] = np.nan
 
-    assert "not finite" in one_line(rewrite(poison))
+    assert "hold NaN or infinite values (heads.dice.weight)" in one_line(rewrite(poison))
 
 
 class _Trap:
