@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 RECORDS, SKIPPED = "records.csv", "skipped.csv"
 
+SHARING = 2
+"""Way in which objects of a class share its predicted mask: as in `segqa score`. Folders of another have no number."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparePlan:
@@ -55,7 +58,7 @@ class PreparePlan:
         return {
             "dataset": self.dataset.name,
             "groups": [case.group for case in self.cases.values()],
-            "predictions": [[folder.name, str(folder.folder.resolve())] for folder in self.predictions],
+            "predictions": [[folder.name, str(folder.folder.resolve()), SHARING] for folder in self.predictions],
             "axes": sorted({case.image.axis for case in self.cases.values()}),  # slices have the same names along each
             "boxes": repr(self.boxes),
             "reading": [self.reading.window, self.reading.nan],

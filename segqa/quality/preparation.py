@@ -364,5 +364,5 @@ def _check_fingerprint(
     if not path.exists():
         write_whole(path, lambda file: file.write(fingerprint.encode() + b"\n"))
     elif path.read_text().strip() != fingerprint:
-        msg = f"{out}: was prepared from other cases, segmenters or settings; choose another --out or delete it"
-        raise InputError(msg)
+        msg = f"{out}: was prepared from other cases, segmenters or settings, or by an earlier segqa; "
+        raise InputError(msg + "choose another --out or delete it")

@@ -207,6 +207,21 @@ def test_predictions_of_another_folder_are_refused(data, call, tmp_path):
     assert "choose another --out" in str(result.exception)
 
 
+def test_a_folder_in_which_predictions_were_shared_otherwise_is_not_gone_on_with(data, call, tmp_path, monkeypatch):
+    arguments = (data, "--segmenter", "none", "--out")
+    masks = ("--predictions", f"unet={data / 'masks'}")
+    with monkeypatch.context() as patch:
+        patch.setattr("segqa.prepared.SHARING", 1)
+        call(*arguments, tmp_path / "with", *masks)
+        call(*arguments, tmp_path / "without")
+
+    result = call(*arguments, tmp_path / "with", *masks)
+
+    assert isinstance(result.exception, SegqaError)
+    assert str(result.exception).endswith("or by an earlier segqa; choose another --out or delete it")
+    assert call(*arguments, tmp_path / "without").exit_code == 0
+
+
 def test_slices_along_another_axis_are_refused(call, tmp_path):
     labels = np.zeros((32, 32, 32), np.uint8)
     labels[4:28, 4:28, 4:28] = 1
