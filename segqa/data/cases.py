@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from segqa.data.box_lookup import Boxes, BoxLookup
-from segqa.data.boxes import asked_labels, label_number, place_box
+from segqa.data.boxes import Box, asked_labels, label_number, place_box
 from segqa.data.checks import check_cases, check_same_size
 from segqa.data.files import list_some, show_name
 from segqa.data.formats import FLAT_FORMATS, sniff
@@ -88,6 +88,8 @@ class LoadedCase:
     """Label map by model."""
     boxes: tuple[PromptBox, ...]
     """Boxes of the case, inside the image."""
+    remarks: Mapping[Box | None, list[str]] = field(default_factory=dict)
+    """What is odd about a box, for the objects that have it."""
 
 
 def remark_unused(names: Sequence[str]) -> str:
@@ -161,8 +163,8 @@ def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
     """Decode image and masks of a case, as told, and hold them against each other.
 
     When the image is turned by its EXIF orientation and only the unturned size fits the masks, the unturned
-    image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the image); a label of
-    theirs that is no number means none (`box-label-unknown`, on the image). A mask whose affine differs from
+    image is taken (`exif-ignored`). Boxes are clipped to the image (`box-clipped`, on the box); a label of theirs
+    that is no number means none (`box-label-unknown`, on the image). A mask whose affine differs from
     the image's is remarked (`affine-mismatch`, on the mask).
 
     Raises:
@@ -178,7 +180,7 @@ def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
         remark = compare_affines(image.affine, mask.affine, slice_ranges(case.image, image.pixels.shape[:2]))
         if remark is not None:
             mask.warnings.append(remark)
-    return LoadedCase(image, masks, _place_boxes(case, image))
+    return LoadedCase(image, masks, *_place_boxes(case, image))
 
 
 def slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -189,18 +191,21 @@ def slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]
     return ranges
 
 
-def _place_boxes(case: Case, image: Picture) -> tuple[PromptBox, ...]:
+def _place_boxes(case: Case, image: Picture) -> tuple[tuple[PromptBox, ...], dict[Box | None, list[str]]]:
+    """Return the boxes of a case inside its image, and what is odd about some."""
     height, width = image.pixels.shape[:2]
     placed = []
+    odd: dict[Box | None, list[str]] = {}
     for index, prompt in enumerate(case.boxes):
         box, remarks = place_box(prompt.box, height, width, name=f"case {case.name!r}, box {index}")
-        image.warnings += remarks
+        if remarks:
+            odd[box] = remarks
         placed.append(replace(prompt, box=box))
     words = [repr(box.label) for box in case.boxes if box.label is not None and label_number(box.label) is None]
     if words:
         some = list_some(list(dict.fromkeys(words)), limit=3)
         image.warnings.append(f"box-label-unknown: {some} is no value of a mask; taken as boxes without label")
-    return tuple(placed)
+    return tuple(placed), odd
 
 
 def _find_lonely(pairs: Pairs) -> list[Lonely]:

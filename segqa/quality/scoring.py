@@ -172,7 +172,7 @@ def _score_loaded(
     if references is not None and references.hold(case):
         seen.append("is-reference")
     found = (
-        (model, one, seen + label_map.warnings)
+        (model, one, [*seen, *label_map.warnings, *loaded.remarks.get(one.box, ())])
         for model, label_map in loaded.masks.items()
         for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
     )

@@ -322,6 +322,19 @@ def test_a_table_of_a_network_without_bounds_can_be_flagged(run, demo, tmp_path)
     assert run("flag", tmp_path / "scores.csv").exit_code == 0
 
 
+def test_that_a_box_was_clipped_stands_on_the_rows_of_that_box(demo, tmp_path):
+    boxes = json.loads((demo / "boxes.json").read_text())
+    own = boxes["boxes"]["phantom_01"]
+    own[0]["box"][2] = 257  # the pictures are 256 wide
+    own[0]["box"][0] = 20
+    (demo / "boxes.json").write_text(json.dumps(boxes))
+    cases = find_cases(demo / "images", demo / "masks", boxes=read_boxes(demo / "boxes.json"))
+    rows = rows_of(cases, make_evaluator(tmp_path))
+    clipped = [row for row in rows if "box-clipped" in (row["reason"] or "")]
+    assert {(row["case"], row["label"]) for row in clipped} == {("phantom_01", own[0]["label"])}
+    assert len(clipped) == len(MODELS)
+
+
 def test_an_infinite_score_is_an_error_and_not_clipped(tmp_path):
     mask = np.zeros((60, 60), np.int32)
     mask[10:30, 10:30] = 1
