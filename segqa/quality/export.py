@@ -49,9 +49,30 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
     """
     for package in ("onnx", "onnxscript"):  # torch's exporter needs the second and says so late
         require(package, "exporting a network", extra="train")
-    import onnx
-
     network = _with_distinct_tensors(network)
+    program = _trace(network)
+    folds = _find_folds(program.model_proto)
+    weights = {f"{PREFIX}{name}" for name in network.state_dict()}
+    _optimise(program, weights, folds)
+    model = program.model_proto
+    _empty(model, weights | {f"{name}_bias" for name in folds})
+    content = model.SerializeToString(deterministic=True)
+    write_whole(path, lambda file: file.write(content))
+    return {name.removeprefix(PREFIX): fold for name, fold in folds.items()}
+
+
+def _with_distinct_tensors(network: QualityNetwork) -> QualityNetwork:
+    """Return a copy with random values, which are not written: the optimiser would merge tensors that are equal."""
+    network = copy.deepcopy(network).cpu()
+    generator = torch.Generator().manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return network
+
+
+def _trace(network: QualityNetwork) -> Any:
+    """Return the exporter's program of a network, for batches of any size."""
     profile = network.spec.profile
     example = torch.zeros(2, profile.channels, profile.size, profile.size)
     with warnings.catch_warnings():
@@ -67,10 +88,13 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
             verbose=False,
         )
     assert program is not None  # only `dynamo=False` returns nothing
-    folds = _find_folds(program.model_proto)
-    _optimise(program, {f"{PREFIX}{name}" for name in network.state_dict()}, folds)
-    model = program.model_proto
-    given = {f"{PREFIX}{name}" for name in network.state_dict()} | {f"{name}_bias" for name in folds}
+    return program
+
+
+def _empty(model: Any, given: set[str]) -> None:
+    """Take the content of the given tensors out of a graph, and all that tells of where it was made."""
+    import onnx
+
     for tensor in model.graph.initializer:
         if tensor.name in given:
             tensor.ClearField("raw_data")
@@ -83,19 +107,6 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         node.ClearField("doc_string")
     del model.graph.value_info[:]
     del model.metadata_props[:]
-    content = model.SerializeToString(deterministic=True)
-    write_whole(path, lambda file: file.write(content))
-    return {name.removeprefix(PREFIX): fold for name, fold in folds.items()}
-
-
-def _with_distinct_tensors(network: QualityNetwork) -> QualityNetwork:
-    """Return a copy with random values, which are not written: the optimiser would merge tensors that are equal."""
-    network = copy.deepcopy(network).cpu()
-    generator = torch.Generator().manual_seed(0)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-    return network
 
 
 def _optimise(program: Any, weights: set[str], folds: dict[str, dict[str, Any]]) -> None:

@@ -93,14 +93,8 @@ def fit_bundle(
     models = find_models(predictions)
     training = read_training(*train, watch=watch)
     tested = read_predicted(test[0], models, labels=training.labels, truth=test[1], watch=watch)
-    if tested.other_labels:
-        others = ", ".join(map(str, tested.other_labels))
-        warn(f"labels {others} of the test set are in no training mask: the bundle will say nothing of them")
-    if n_known := count_known(tested.images, training.images):
-        warn(
-            f"{n_known} of {len(tested.images)} test images are training images: models are better there than "
-            "elsewhere, and so will be the estimates"
-        )
+    for doubt in _doubts(training, tested):
+        warn(doubt)
     sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.is_cheap)
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
     with Journal(journal, _fingerprint(engine, training, tested, options), resume=resume) as kept:
@@ -112,6 +106,18 @@ def fit_bundle(
     scatter = spread_left(real, seen, tested.groups), count_groups(real, tested.groups)
     unfitted = Bundle(settings, training.images, training.masks, training.groups, *means, *scatter, kinds=[])
     return replace(unfitted, kinds=choose_kinds(unfitted, options.mapping))
+
+
+def _doubts(training: Labelled, tested: Predicted) -> list[str]:
+    """Return a line on each thing that is odd about the test set."""
+    doubts = []
+    if tested.other_labels:
+        others = ", ".join(map(str, tested.other_labels))
+        doubts.append(f"labels {others} of the test set are in no training mask: the bundle will say nothing of them")
+    if n_known := count_known(tested.images, training.images):
+        fact = f"{n_known} of {len(tested.images)} test images are training images"
+        doubts.append(f"{fact}: models are better there than elsewhere, and so will be the estimates")
+    return doubts
 
 
 def _measure_all(
