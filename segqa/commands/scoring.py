@@ -53,7 +53,7 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
             **asdict(plan.reading),
             "paths": [str(path) for path in plan.paths],
             "references": plan.references.summary() if plan.references else None,
-            "workers": plan.workers,
+            "workers": str(plan.workers),
         },
         seed=None,
         device=plan.evaluator.runner.name,
