@@ -166,6 +166,7 @@ def score(
     runtime: RuntimeName = "auto",
     device: str = "auto",
     workers: int = 0,
+    ray: str | None = None,
 ) -> Scores:
     """Predict the Dice of every mask, as `segqa score` does, with its options; errors as `scores.plan_score`.
 
@@ -189,6 +190,7 @@ def score(
         runtime=runtime,
         device=device,
         workers=workers,
+        ray=ray,
     )
     for remark in plan.cases.remarks():
         _warn(remark)

@@ -26,6 +26,7 @@ from segqa.quality.preparation import LabelledImage, Settings, prepare_shards
 from segqa.quality.records import read_rows, read_skipped
 from segqa.schema import RECORD_SCHEMA, SKIPPED_SCHEMA
 from segqa.segmenters.precomputed import PredictionFolder, open_predictions
+from segqa.workers import Workers
 
 if TYPE_CHECKING:
     from segqa.segmenters.base import Segmenter
@@ -174,7 +175,12 @@ def _image_key(case: LabelledCase) -> str:
 
 
 def run_prepare(
-    plan: PreparePlan, segmenters: Sequence[Segmenter], out: Path, *, origin: Mapping[str, Any] | None = None
+    plan: PreparePlan,
+    segmenters: Sequence[Segmenter],
+    out: Path,
+    *,
+    origin: Mapping[str, Any] | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[int]:
     """Write the shards that are missing and yield the number of records of each case.
 
@@ -185,6 +191,7 @@ def run_prepare(
         segmenters: Who proposes masks.
         out: Folder to write; the same call goes on where a killed one stopped.
         origin: What else the records depend on, such as the precision.
+        workers: Who prepares the cases; by default this process, one after the other.
 
     Raises:
         InputError: The folder holds another preparation, or a file cannot be read.
@@ -200,6 +207,7 @@ def run_prepare(
         origin={**plan.origin, **(origin or {})},
         inputs=plan.inputs(),
         on_error=plan.reading.on_error,
+        workers=workers,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from segqa.quality.runners import RuntimeName
 from segqa.quality.scoring import EMPTY_PREDICTION, NO_REFERENCE, Evaluator, Row, error_row, load_evaluator, score_cases
 from segqa.schema import BOX_FROM_FILE, SCORE_SCHEMA, STATUS_ERROR
 from segqa.weights import DEFAULT_EVALUATOR, find_weights
+from segqa.workers import Workers, choose_workers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +41,7 @@ class ScorePlan:
     cases: Cases
     evaluator: Evaluator
     reading: Reading
-    workers: int
+    workers: Workers
     paths: tuple[Path, ...]
     """What was asked for: images, masks, boxes, calibration, references."""
     side_files: tuple[Path, ...]
@@ -89,6 +89,7 @@ def plan_score(
     runtime: RuntimeName = "auto",
     device: str = "auto",
     workers: int = 0,
+    ray: str | None = None,
 ) -> ScorePlan:
     """Find and check everything that scoring needs.
 
@@ -105,7 +106,8 @@ def plan_score(
         allow_missing: Leave out files without partner (they are counted).
         runtime: See `runners.load_runner`.
         device: See `runners.load_runner`.
-        workers: Threads; 0 for one each core.
+        workers: Threads, or cases at a time of a cluster; 0 for as many as there are cores.
+        ray: Address of a Ray cluster whose processes do the work; see `workers.RayCluster`.
 
     Raises:
         InputError: Files are missing or cannot be scored and errors stop the run; all of them in one line. Or an
@@ -114,9 +116,6 @@ def plan_score(
     chosen = reading or Reading()
     skip = chosen.on_error == "skip"
     mask_paths = tuple(masks.values()) if isinstance(masks, Mapping) else (masks,)
-    if workers < 0:
-        msg = f"workers {workers}: a number of threads was expected, or 0 for one each core"
-        raise InputError(msg)
     side_files = (*(path for path in (boxes, calibration) if path is not None), *(reference or ()))
     paths = (images, *mask_paths, *side_files)
     for path in paths:
@@ -133,13 +132,13 @@ def plan_score(
         from segqa.labelled import find_labelled  # with scipy.linalg, which most calls do without
 
         labelled = find_labelled(*reference, scored=found, axis=axis)
-    workers = workers or os.cpu_count() or 1
     evaluator = load_evaluator(find_weights(weights), runtime=runtime, device=device, threads=1)
     if calibration is not None:
         own, sha256 = evaluator.calibration, evaluator.info.sha256
         new = use_interval(calibration, own, weights=sha256, with_references=reference is not None)
         evaluator = replace(evaluator, calibration=new)
-    return ScorePlan(found, evaluator, chosen, workers, paths, side_files, labelled)
+    who = choose_workers(workers, ray=ray, device=evaluator.runner.device)
+    return ScorePlan(found, evaluator, chosen, who, paths, side_files, labelled)
 
 
 def _refuse_damaged(cases: Cases) -> None:

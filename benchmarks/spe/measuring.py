@@ -61,7 +61,7 @@ def fit(root: Path, engine: Engine, *, every_draw: bool) -> tuple[Path, Cost]:
         journal=root / f"{stem}.journal",
         resume=True,
         watch=_silent,
-        count=lambda units: units,
+        count=lambda measured, _: measured,
         warn=print,
     )
     save_bundle(fitted, bundle)

@@ -38,7 +38,13 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")
 RuntimeOption = Annotated[
     Literal["auto", "onnx", "torch"], typer.Option(help="auto: PyTorch on a GPU, else ONNX Runtime.")
 ]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Threads; 0: one for each core.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Threads, or cases at a time of a cluster; 0: as many as there are cores.")
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="<address>", help="Work on a Ray cluster: auto, its address, or local."),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 
 Format = Literal["table", "csv", "json", "jsonl", "parquet"]

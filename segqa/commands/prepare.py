@@ -14,6 +14,7 @@ from segqa.commands.options import (
     BoxesOption,
     DeviceOption,
     NanOption,
+    RayOption,
     SeedOption,
     WindowOption,
     parse_named,
@@ -71,6 +72,7 @@ def prepare(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Encode in half precision: faster, edges of masks differ.")
     ] = False,
+    ray: RayOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> None:
     """Let segmenters make mistakes on labelled images, and keep them as training records for `segqa train`.
@@ -87,6 +89,7 @@ def prepare(
     from segqa.data.reading import Reading
     from segqa.prepared import RECORDS, SKIPPED, plan_prepare, run_prepare
     from segqa.quality.preparation import Settings
+    from segqa.workers import join_cluster
 
     for name in (RECORDS, SKIPPED):
         spare_inputs(out / name, images, boxes, groups)
@@ -124,11 +127,12 @@ def prepare(
     if dry_run:
         console.result(_dry_text(plan, specs, out))
         return
-    segmenters = _load_segmenters(specs, device=device, bfloat16=bfloat16, points=points)
+    place = _choose_place(specs, device, bfloat16=bfloat16)
+    segmenters = _load_segmenters(specs, place, bfloat16=bfloat16, points=points)
     origin = {"checkpoints": [_identify(spec) for spec in specs], "bfloat16": bfloat16}
-    for _ in console.progress(
-        run_prepare(plan, segmenters, out, origin=origin), description="cases prepared", total=len(plan.cases)
-    ):
+    workers = None if ray is None else join_cluster(ray, device=place)
+    counts = run_prepare(plan, segmenters, out, origin=origin, workers=workers)
+    for _ in console.progress(counts, description="cases prepared", total=len(plan.cases)):
         pass
     _finish(plan, out)
 
@@ -188,15 +192,10 @@ def _dry_text(plan: PreparePlan, specs: list[str], out: Path) -> str:
     return f"{len(plan.cases)} cases in {groups} groups would be prepared with {', '.join(sources)} into {out}"
 
 
-def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: bool) -> list[Segmenter]:
+def _load_segmenters(specs: list[str], place: str, *, bfloat16: bool, points: bool) -> list[Segmenter]:
     """Load the segmenters, and refuse before the first image what they cannot do."""
-    if not specs:
-        return []
-    from segqa.segmenters.registry import CLASSICAL, load_segmenter
+    from segqa.segmenters.registry import load_segmenter
 
-    place = device
-    if not CLASSICAL.issuperset(specs):
-        place = _choose_device(device, bfloat16=bfloat16)
     loaded = [load_segmenter(spec, device=place, bfloat16=bfloat16) for spec in specs]
     if points and not any(one.takes_points for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
@@ -204,8 +203,12 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     return loaded
 
 
-def _choose_device(device: str, *, bfloat16: bool) -> str:
+def _choose_place(specs: list[str], device: str, *, bfloat16: bool) -> str:
     """Return where the segmenters compute, and say what half precision does there."""
+    from segqa.segmenters.registry import CLASSICAL
+
+    if CLASSICAL.issuperset(specs):
+        return "cpu"
     from segqa.runtime import require_torch
 
     require_torch("segqa prepare with a segmenter")

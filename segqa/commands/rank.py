@@ -20,6 +20,7 @@ from segqa.commands.options import (
     NanOption,
     ObjectsOption,
     OutputOption,
+    RayOption,
     ReferenceOption,
     WeightsOption,
     WindowOption,
@@ -54,6 +55,7 @@ SCORING = (
     "nan",
     "allow_missing",
     "workers",
+    "ray",
 )
 """Options that only images need."""
 
@@ -79,6 +81,7 @@ def rank(
     nan: NanOption = "error",
     allow_missing: AllowMissingOption = False,
     workers: WorkersOption = 0,
+    ray: RayOption = None,
     output: OutputOption = None,
     file_format: FormatOption = "table",
 ) -> None:
@@ -130,6 +133,7 @@ def rank(
             axis=axis,
             allow_missing=allow_missing,
             workers=workers,
+            ray=ray,
         )
         if copy_best is not None:
             from segqa.decisions.composing import check_folder

@@ -19,6 +19,7 @@ from segqa.commands.options import (
     LabelsOption,
     NanOption,
     ObjectsOption,
+    RayOption,
     ReferenceOption,
     RuntimeOption,
     WeightsOption,
@@ -61,6 +62,7 @@ def score(
     runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
+    ray: RayOption = None,
     error_maps: Annotated[
         Path | None, typer.Option(help="Also write pictures of where each mask is likely wrong (needs PyTorch).")
     ] = None,
@@ -110,6 +112,7 @@ def score(
         runtime=runtime,
         device=device,
         workers=workers,
+        ray=ray,
     )
     if error_maps is not None:
         from segqa.output.overlays import check_folder

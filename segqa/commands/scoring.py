@@ -56,7 +56,7 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
             **asdict(plan.reading),
             "paths": [str(path) for path in plan.paths],
             "references": _taught(plan),
-            "workers": plan.workers,
+            "workers": str(plan.workers),
         },
         seed=None,
         device=plan.evaluator.runner.name,

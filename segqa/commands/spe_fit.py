@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from segqa import console
-from segqa.commands.options import SeedOption
+from segqa.commands.options import RayOption, SeedOption
 from segqa.commands.results import keep_apart, spare_inputs
 
 
@@ -39,6 +39,7 @@ def spe_fit(
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the figures of the mappings there.")] = None,
     seed: SeedOption = 0,
+    ray: RayOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the journal beside --out.")] = False,
 ) -> None:
     """Fit the estimator of a model's performance and write it into one file.
@@ -52,16 +53,20 @@ def spe_fit(
     from segqa.spe import fitting
     from segqa.spe.bundle import save_bundle
     from segqa.spe.engines import create_engine
+    from segqa.workers import join_cluster
 
     spare_inputs(out, engine_weights)
     keep_apart(out, folder=plots)
     chosen = create_engine(engine, weights=engine_weights, precision=precision, device=device)
     if chosen.notice:
         console.note(chosen.notice)
-    if precision == "bf16":
+    place = "cpu"
+    if engine == "universeg":
         from segqa.devices import bfloat16_remark, choose_device
 
-        if remark := bfloat16_remark(choose_device(device)):
+        place = str(choose_device(device))
+        remark = bfloat16_remark(choose_device(device)) if precision == "bf16" else None
+        if remark is not None:
             console.warn(remark)
     check_writable(out)
     if plots is not None:
@@ -78,8 +83,9 @@ def spe_fit(
         journal=journal,
         resume=resume,
         watch=console.progress,
-        count=lambda units: console.progress(units, description="measuring models", total=len(units)),
+        count=lambda measured, total: console.progress(measured, description="measuring models", total=total),
         warn=console.warn,
+        workers=None if ray is None else join_cluster(ray, device=place),
     )
     save_bundle(bundle, out)
     journal.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,7 @@ from segqa.quality.records import (
 )
 from segqa.quality.targets import Skipped, Target, choose_targets, predicted_masks
 from segqa.segmenters.base import Prompt, Segmenter
+from segqa.workers import Workers
 
 UNFINISHED = "unfinished"
 """Folder of the cases whose shard is not complete yet; gone at the end."""
@@ -258,6 +260,7 @@ def prepare_shards(
     origin: Mapping[str, object] | None = None,
     inputs: Mapping[str, str] | None = None,
     on_error: Literal["stop", "skip"] = "stop",
+    workers: Workers | None = None,
 ) -> Iterator[int]:
     """Write the shards that are missing and yield, after each case, how many records it has.
 
@@ -273,6 +276,7 @@ def prepare_shards(
         origin: Whatever else the records depend on, for the fingerprint; JSON.
         inputs: By case, what tells its files from others.
         on_error: Whether a case that cannot be read ends the run or becomes a skipped row.
+        workers: Who prepares the cases; by default this process, one after the other.
 
     Raises:
         InputError: When the folder cannot be written or holds the work of other settings, cases or segmenters, or a
@@ -286,35 +290,60 @@ def prepare_shards(
     except OSError as error:
         msg = f"{out}: cannot be written ({error.strerror or error}); choose another --out"
         raise InputError(msg) from error
-    for start in range(0, len(names), cases_per_shard):
-        path = out / f"shard-{start // cases_per_shard:05d}.safetensors"
-        block = names[start : start + cases_per_shard]
-        pieces = {name: unfinished / f"{path.stem}-{number:03d}.safetensors" for number, name in enumerate(block)}
-        known = {name: (inputs or {}).get(name, "") for name in block}
-        if _is_valid(path, pieces, known):
-            rows = read_rows(path)
-            yield from (sum(row["case"] == name for row in rows) for name in block)
-        else:
-            for name, piece in pieces.items():
-                if not piece.exists() or not _valid_cases(piece, known):
-                    made = _prepare_named(name, load, segmenters, settings, on_error)
-                    write_shard(piece, made.records, [asdict(row) for row in made.skipped], {name: known[name]})
-                yield len(read_rows(piece))
-            join_shards(list(pieces.values()), path)
-        for piece in pieces.values():
-            piece.unlink(missing_ok=True)
+    shards = [
+        _find_shard(out, number, names[start : start + cases_per_shard], inputs or {})
+        for number, start in enumerate(range(0, len(names), cases_per_shard))
+    ]
+    work = partial(_prepare_named, load=load, segmenters=segmenters, settings=settings, on_error=on_error)
+    missing = [name for shard in shards for name in shard.missing]
+    made = map(work, missing) if workers is None else workers.map(work, missing)
+    for shard in shards:
+        yield from _finish_shard(shard, made)
     shutil.rmtree(unfinished)
 
 
-def _is_valid(path: Path, pieces: Mapping[str, Path], inputs: Mapping[str, str]) -> bool:
-    """Tell whether a shard can stay; one of which only some cases can is taken apart into their pieces."""
-    if not path.exists():
-        return False
-    valid = _valid_cases(path, inputs)
-    if len(valid) < len(pieces):
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One file of records, and what there is of it."""
+
+    path: Path
+    pieces: Mapping[str, Path]
+    """Where each case is kept until all are there, by name."""
+    inputs: Mapping[str, str]
+    """What tells the files of each case from others."""
+    missing: Sequence[str]
+    """Cases to prepare."""
+
+
+def _find_shard(out: Path, number: int, names: Sequence[str], inputs: Mapping[str, str]) -> _Shard:
+    """Return a shard; one of which only some cases can stay is taken apart into their pieces."""
+    path = out / f"shard-{number:05d}.safetensors"
+    pieces = {name: out / UNFINISHED / f"{path.stem}-{place:03d}.safetensors" for place, name in enumerate(names)}
+    known = {name: inputs.get(name, "") for name in names}
+    if path.exists():
+        valid = _valid_cases(path, known)
+        if len(valid) == len(names):
+            return _Shard(path, pieces, known, missing=())
         _take_apart(path, {name: pieces[name] for name in valid})
-        return False
-    return True
+    missing = [name for name, piece in pieces.items() if not piece.exists() or not _valid_cases(piece, known)]
+    return _Shard(path, pieces, known, missing)
+
+
+def _finish_shard(shard: _Shard, made: Iterator[Prepared]) -> Iterator[int]:
+    """Write a shard unless it is there, and yield the number of records of each case."""
+    if shard.path.exists():
+        rows = read_rows(shard.path)
+        yield from (sum(row["case"] == name for row in rows) for name in shard.pieces)
+    else:
+        for name, piece in shard.pieces.items():
+            if name in shard.missing:
+                prepared = next(made)
+                skipped = [asdict(row) for row in prepared.skipped]
+                write_shard(piece, prepared.records, skipped, {name: shard.inputs[name]})
+            yield len(read_rows(piece))
+        join_shards(list(shard.pieces.values()), shard.path)
+    for piece in shard.pieces.values():
+        piece.unlink(missing_ok=True)
 
 
 def _valid_cases(path: Path, inputs: Mapping[str, str]) -> list[str]:

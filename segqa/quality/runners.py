@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -21,6 +23,8 @@ class Runner(Protocol):
 
     name: str
     """What runs it and where, for the run record."""
+    device: str
+    """Where it runs, as torch names it."""
 
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores `(N, heads)` and embeddings `(N, features)` for inputs `(N, channels, size, size)`."""
@@ -65,6 +69,8 @@ def load_runner(
 class OnnxRunner:
     """The graph of a weights file in ONNX Runtime on the CPU."""
 
+    device = "cpu"
+
     def __init__(self, weights: Path, graph: Path, *, threads: int | None = None) -> None:
         import onnxruntime
         from safetensors.numpy import load_file
@@ -86,6 +92,11 @@ class OnnxRunner:
             msg = f"{graph}: does not fit {weights.name} ({' '.join(str(error).split())[:200]}); get both files again"
             raise InputError(msg) from error
         self.name = f"onnxruntime {onnxruntime.__version__} on cpu"
+        self._again = partial(OnnxRunner, weights, graph, threads=threads)
+
+    def __reduce__(self) -> tuple[Callable[[], OnnxRunner], tuple[()]]:
+        """Travel to another process as the names of the files, which are opened there."""
+        return self._again, ()
 
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores and embeddings; see `Runner`."""

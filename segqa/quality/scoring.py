@@ -1,14 +1,13 @@
-"""Cases in, one row per object and model out: decoding, ψ and τ in worker threads, in order, in bounded memory."""
+"""Cases in, one row per object and model out: decoding, ψ and τ by workers, in order, in bounded memory."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from segqa.schema import (
     STATUS_OK,
     STATUS_WARNING,
 )
+from segqa.workers import Threads, Workers
 
 Row = dict[str, Any]
 """One row of the table, by column of `schema.SCORE_SCHEMA`."""
@@ -48,8 +48,6 @@ NO_REFERENCE = "no-reference"
 
 LEAST = 0.001
 """Scores of two judges are averaged as if they were at least this."""
-
-T = TypeVar("T")
 
 _DOUBT_KEYS = {"lower": "lower_dice", "upper": "upper_dice", "novelty": "novelty"}
 
@@ -112,7 +110,7 @@ def score_cases(
     *,
     reading: Reading | None = None,
     references: SecondJudge | None = None,
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> Iterator[list[Row]]:
     """Yield the rows of each case, in order.
 
@@ -121,29 +119,13 @@ def score_cases(
         evaluator: Who judges.
         reading: How to read and split them.
         references: A second judge: where it has an opinion, the score is the weighted geometric mean of both.
-        workers: Threads that decode and judge at the same time; the rows do not depend on their number.
+        workers: Who decodes and judges; by default one thread. The rows do not depend on it.
 
     Raises:
         InputError: A case cannot be read and errors stop the run.
     """
-    chosen = reading or Reading()
-    yield from _map_in_order(lambda case: score_case(case, evaluator, chosen, references), cases, workers)
-
-
-def _map_in_order(work: Callable[[Case], T], cases: Iterable[Case], workers: int) -> Iterator[T]:
-    """Yield results in order with at most twice `workers` cases under way."""
-    with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[Future[T]] = deque()
-        try:
-            for case in cases:
-                under_way.append(pool.submit(work, case))
-                if len(under_way) >= 2 * workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+    work = partial(score_case, evaluator=evaluator, reading=reading or Reading(), references=references)
+    yield from (workers or Threads()).map(work, cases)
 
 
 def score_case(case: Case, evaluator: Evaluator, reading: Reading, references: SecondJudge | None = None) -> list[Row]:

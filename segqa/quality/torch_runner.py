@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -19,9 +21,15 @@ class TorchRunner:
 
     def __init__(self, weights: Path, *, device: str = "auto", threads: int | None = None) -> None:
         self._device = choose_device(device)
+        self.device = str(self._device)
+        self._again = partial(TorchRunner, weights, device=self.device, threads=threads)
         self._limit: AbstractContextManager[object] = nullcontext() if threads is None else _Limit(threads)
         self._network = load_network(weights).to(self._device)
         self.name = f"torch {torch.__version__} on {self._device}"
+
+    def __reduce__(self) -> tuple[Callable[[], TorchRunner], tuple[()]]:
+        """Travel to another process as the name of the file, which is opened there."""
+        return self._again, ()
 
     @torch.inference_mode()
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,14 @@ from segqa.spe.cohorts import TRUTH, Labelled, Predicted, Watch, read_predicted,
 from segqa.spe.engines import Canvas, Engine
 from segqa.spe.mapping import AUTO, MIN_POINTS, SPE_METRICS
 from segqa.spe.pseudo import Pseudo, QueryPlan, Values, mean_defined, measure_pseudo
+from segqa.workers import Workers
 
 Floats = NDArray[np.float64]
 Unit = tuple[int, str, int]
 """Number and name of a model, and the position of a size of support set: what is measured at a time."""
+
+Measured = tuple[list[Floats], dict[str, Values]]
+"""Of a unit the mean of each metric by label; and by name the steps that are not in the journal yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,9 @@ def fit_bundle(
     journal: Path,
     resume: bool = False,
     watch: Watch,
-    count: Callable[[list[Unit]], Iterable[Unit]],
+    count: Callable[[Iterable[Measured], int], Iterable[Measured]],
     warn: Callable[[str], object],
+    workers: Workers | None = None,
 ) -> Bundle:
     """Measure every model on both sides and fit a mapping for each label and metric.
 
@@ -84,8 +90,10 @@ def fit_bundle(
         journal: File of finished steps; it stays until the caller has written the bundle.
         resume: Go on from the journal of a killed run.
         watch: Shows how far the reading is.
-        count: Shows how far the measuring is.
+        count: Passes on what was measured, of so many, and shows how far it is.
         warn: Takes what the user should know of the files.
+        workers: Who measures; by default this process, one model after the other. Of what others measure, the journal
+            gets a model at a time instead of a step.
 
     Raises:
         InputError: For anything that is wrong with the call or the files.
@@ -98,7 +106,7 @@ def fit_bundle(
     sizes = support.support_sizes(len(tested.images), limit=options.support_size, many=engine.is_cheap)
     plans = [make_plan(len(tested.images), len(training.images), options, size) for size in sizes]
     with Journal(journal, _fingerprint(engine, training, tested, options), resume=resume) as kept:
-        pseudo = _measure_all(engine, training, tested, plans, journal=kept, count=count)
+        pseudo = _measure_all(engine, training, tested, plans, journal=kept, count=count, workers=workers)
     seen = with_mean(measure_agreement(engine, training, tested, support_size=max(sizes), seed=options.seed))
     settings = _settings(engine, training, tested, sizes, options)
     real = with_mean(tested.real)
@@ -127,7 +135,8 @@ def _measure_all(
     plans: list[QueryPlan],
     *,
     journal: Journal,
-    count: Callable[[list[Unit]], Iterable[Unit]],
+    count: Callable[[Iterable[Measured], int], Iterable[Measured]],
+    workers: Workers | None,
 ) -> Floats:
     """Return the pseudo performance of all models by plan, shape `(Z, K, L, 6)`."""
     pseudo = np.empty((len(plans), len(tested.masks), len(training.labels), len(SPE_METRICS)))
@@ -137,10 +146,31 @@ def _measure_all(
     def keep(step: str, values: Values) -> None:
         journal.append([{"step": step, "values": values}])
 
-    for number, name, index in count(units):
-        measured = measure_model(engine, training, tested, name, plan=plans[index], known=known, keep=keep)
-        pseudo[index, number] = [label.mean for label in measured]
+    work = partial(_measure_unit, engine=engine, training=training, tested=tested, plans=plans, known=known)
+    measured = map(partial(work, keep=keep), units) if workers is None else workers.map(work, units)
+    for (number, _, index), (means, steps) in zip(units, count(measured, len(units)), strict=True):
+        journal.append([{"step": step, "values": values} for step, values in steps.items()])
+        pseudo[index, number] = means
     return pseudo
+
+
+def _measure_unit(
+    unit: Unit,
+    *,
+    engine: Engine,
+    training: Labelled,
+    tested: Predicted,
+    plans: list[QueryPlan],
+    known: Mapping[str, Values],
+    keep: Callable[[str, Values], object] | None = None,
+) -> Measured:
+    """Return the mean of each metric by label, and the steps that are new, unless `keep` takes them at once."""
+    _, name, index = unit
+    new: dict[str, Values] = {}
+    measured = measure_model(
+        engine, training, tested, name, plan=plans[index], known=known, keep=keep or new.__setitem__
+    )
+    return [label.mean for label in measured], new
 
 
 def count_known(images: Canvas, training: Canvas) -> int:

@@ -124,6 +124,10 @@ class Readout:
         self._features: dict[bytes, _Features] = {}
         self._factors: dict[bytes, Any] = {}
 
+    def __reduce__(self) -> tuple[type[Readout], tuple[()]]:
+        """Travel to another process as its name: the weights ship, and what was seen is seen again."""
+        return Readout, ()
+
     def segment(self, queries: Canvas, support_images: Canvas, support_masks: CanvasMasks) -> Floats:
         """Return foreground probabilities `(Q, SIDE, SIDE)`; see `engines.Engine`."""
         return self.find(queries, self.fit(support_images, support_masks))

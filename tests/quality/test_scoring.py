@@ -22,7 +22,6 @@ from segqa.quality.scoring import (
     LEAST,
     Evaluator,
     Opinion,
-    _map_in_order,
     score_case,
     score_cases,
     score_mask,
@@ -30,6 +29,7 @@ from segqa.quality.scoring import (
 from segqa.quality.weights_file import CheckpointInfo
 from segqa.schema import SCORE_COLUMNS
 from segqa.scores import to_table
+from segqa.workers import Threads
 
 
 class MeanOfMask:
@@ -99,7 +99,7 @@ def test_every_object_of_every_model_has_one_row_in_order(demo, tmp_path):
 
 
 def test_rows_do_not_depend_on_the_number_of_workers(demo, tmp_path):
-    tables = [rows_of(demo_cases(demo), make_evaluator(tmp_path), workers=n) for n in (1, 2, 5)]
+    tables = [rows_of(demo_cases(demo), make_evaluator(tmp_path), workers=Threads(n)) for n in (1, 2, 5)]
     assert tables[0] == tables[1] == tables[2]
 
 
@@ -408,30 +408,3 @@ def test_a_broken_image_costs_every_model_of_its_case(demo, tmp_path):
     path.write_bytes(path.read_bytes()[:-60])
     rows = rows_of(demo_cases(demo), make_evaluator(tmp_path), reading=Reading(on_error="skip"))
     assert [row["model"] for row in rows if row["status"] == "error"] == sorted(MODELS)
-
-
-def test_cases_are_read_as_they_are_needed():
-    begun = []
-
-    def cases():
-        for n in range(100):
-            begun.append(n)
-            yield n
-
-    results = _map_in_order(lambda n: n * n, cases(), workers=2)
-    assert next(results) == 0
-    assert len(begun) <= 5
-    assert list(results) == [n * n for n in range(1, 100)]
-
-
-def test_an_error_in_a_thread_reaches_the_caller_in_its_turn():
-    def work(n):
-        if n == 3:
-            raise InputError("third")
-        return n
-
-    results, seen = _map_in_order(work, range(10), workers=4), []
-    with pytest.raises(InputError, match="third"):
-        seen.extend(results)
-    results = _map_in_order(work, range(10), workers=4)
-    assert [next(results) for _ in range(3)] == [0, 1, 2]

@@ -76,7 +76,7 @@ def fit(train, test, *, engine=None, options=None, resume=False, warn=pytest.fai
         journal=test / "journal",
         resume=resume,
         watch=silent,
-        count=lambda units: units,
+        count=lambda measured, _: measured,
         warn=warn,
     )
 
