@@ -191,11 +191,13 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
     """Load the segmenters, and refuse before the first image what they cannot do."""
     if not specs:
         return []
-    from segqa.segmenters.registry import CLASSICAL, load_segmenter
+    from segqa.runtime import require_torch
+    from segqa.segmenters.registry import CLASSICAL, load_segmenter, segmenter_extra, segmenter_name
 
-    place = device
-    if not CLASSICAL.issuperset(specs):
-        place = _choose_device(device, bfloat16=bfloat16)
+    networks = [spec for spec in specs if segmenter_name(spec) not in CLASSICAL]
+    for spec in networks:
+        require_torch(f"--segmenter {segmenter_name(spec)}", extra=segmenter_extra(spec))
+    place = _choose_device(device, bfloat16=bfloat16) if networks else device
     loaded = [load_segmenter(spec, device=place, bfloat16=bfloat16) for spec in specs]
     if points and not any(one.takes_points for one in loaded):
         msg = f"--points: {', '.join(one.name for one in loaded)} takes boxes only; add a SAM, MedSAM or SAM-Med2D"
@@ -205,9 +207,6 @@ def _load_segmenters(specs: list[str], *, device: str, bfloat16: bool, points: b
 
 def _choose_device(device: str, *, bfloat16: bool) -> str:
     """Return where the segmenters compute, and say what half precision does there."""
-    from segqa.runtime import require_torch
-
-    require_torch("segqa prepare with a segmenter")
     from segqa.devices import bfloat16_remark, choose_device
 
     place = choose_device(device)
