@@ -7,6 +7,9 @@ from pathlib import Path
 
 from segqa.errors import require
 
+EXPORTERS = ("onnx", "onnxscript")
+"""What writes a network's graph; torch's exporter needs the second and says so late."""
+
 
 def require_torch(feature: str, *, extra: str = "torch") -> None:
     """Refuse to go on without PyTorch and timm.
@@ -16,6 +19,18 @@ def require_torch(feature: str, *, extra: str = "torch") -> None:
     """
     for package in ("torch", "timm"):
         require(package, feature, extra=extra)
+
+
+def require_training(feature: str) -> None:
+    """Refuse to go on without what computing new weights and writing their graph needs.
+
+    Asked before the first step: the graph is written last, after hours.
+
+    Raises:
+        MissingExtraError: Names what needs it, and the extra that brings it.
+    """
+    for package in ("torch", "timm", *EXPORTERS):
+        require(package, feature, extra="train")
 
 
 def has_gpu() -> bool:

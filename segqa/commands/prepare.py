@@ -205,13 +205,14 @@ def _load_segmenters(specs: list[str], place: str, *, bfloat16: bool, points: bo
 
 def _choose_place(specs: list[str], device: str, *, bfloat16: bool) -> str:
     """Return where the segmenters compute, and say what half precision does there."""
-    from segqa.segmenters.registry import CLASSICAL
-
-    if CLASSICAL.issuperset(specs):
-        return "cpu"
     from segqa.runtime import require_torch
+    from segqa.segmenters.registry import CLASSICAL, segmenter_extra, segmenter_name
 
-    require_torch("segqa prepare with a segmenter")
+    networks = [spec for spec in specs if segmenter_name(spec) not in CLASSICAL]
+    if not networks:
+        return "cpu"
+    for spec in networks:
+        require_torch(f"--segmenter {segmenter_name(spec)}", extra=segmenter_extra(spec))
     from segqa.devices import bfloat16_remark, choose_device
 
     place = choose_device(device)

@@ -60,9 +60,9 @@ def train(
 
     segqa train prepared --out paper.safetensors --recipe evanyseg --backbone vit_base_patch16_224
     """
-    from segqa.runtime import require_torch
+    from segqa.runtime import require_training
 
-    require_torch("segqa train", extra="train")
+    require_training("segqa train")
     check_weights_name(out)
     spare_inputs(out, initial)
     from segqa.devices import choose_device, computes_in_bfloat16

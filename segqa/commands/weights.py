@@ -118,9 +118,9 @@ def average(
 
     Example: segqa weights average first.safetensors second.safetensors --out mean.safetensors
     """
-    from segqa.runtime import require_torch
+    from segqa.runtime import require_training
 
-    require_torch("segqa weights average", extra="train")
+    require_training("segqa weights average")
     check_weights_name(out)
     spare_inputs(out, *files)
     from segqa.quality.averaging import average_weights

@@ -16,6 +16,7 @@ import torch
 from segqa.data.files import write_whole
 from segqa.errors import require
 from segqa.quality.network import QualityNetwork
+from segqa.runtime import EXPORTERS
 
 PREFIX = "network."
 """The wrapper's attribute, which the exporter puts before every tensor's name."""
@@ -47,7 +48,7 @@ def export_graph(network: QualityNetwork, path: Path) -> dict[str, dict[str, Any
         InputError: The file cannot be written.
         MissingExtraError: When onnx or onnxscript is not installed.
     """
-    for package in ("onnx", "onnxscript"):  # torch's exporter needs the second and says so late
+    for package in EXPORTERS:
         require(package, "exporting a network", extra="train")
     network = _with_distinct_tensors(network)
     program = _trace(network)

@@ -45,6 +45,18 @@ def segmenter_name(spec: str) -> str:
     return name
 
 
+def segmenter_extra(spec: str) -> str:
+    """Return the extra that brings everything a segmenter imports, torch included where it needs it.
+
+    Raises:
+        InputError: Unknown name.
+    """
+    name = segmenter_name(spec)
+    if name in CLASSICAL:
+        return "classical"
+    return "litemedsam" if name == "litemedsam" else "sam"
+
+
 def load_segmenter(spec: str, *, device: str = "cpu", bfloat16: bool = False) -> Segmenter:
     """Return a segmenter for `NAME` or `NAME=CHECKPOINT`.
 
@@ -68,7 +80,7 @@ def load_segmenter(spec: str, *, device: str = "cpu", bfloat16: bool = False) ->
 
         return RandomWalker()
     checkpoint = find_weights(given or _WEIGHTS.get(name, name))
-    require("torch", name, extra="litemedsam" if name == "litemedsam" else "sam")
+    require("torch", name, extra=segmenter_extra(name))
     model = _load_model(name, checkpoint, device)
     if bfloat16:
         model.use_bfloat16()

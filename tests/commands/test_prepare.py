@@ -434,7 +434,7 @@ def test_the_parts_of_a_label_share_the_predicted_mask_and_the_label_has_it_whol
 def test_the_random_walker_prepares_without_torch(data, call, tmp_path, monkeypatch):
     pytest.importorskip("skimage")
 
-    def refuse(feature):
+    def refuse(feature, **_):
         raise AssertionError(feature)
 
     monkeypatch.setattr("segqa.runtime.require_torch", refuse)
