@@ -124,7 +124,7 @@ def plan_score(
             msg = f"{path}: no such file or folder; give paths that exist"
             raise InputError(msg)
     known = read_boxes(boxes) if boxes else None
-    found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
+    found = find_cases(images, masks, boxes=known, labels=chosen.labels, allow_missing=allow_missing or skip, axis=axis)
     refuse_images(found)
     if not skip:
         _refuse_damaged(found)

@@ -64,6 +64,7 @@ def evaluate(
         parse_masks(pred),
         truth,
         boxes=None if boxes is None else read_boxes(boxes),
+        labels=chosen,
         allow_missing=allow_missing,
         axis=axis,
     )

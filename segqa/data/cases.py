@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segqa.data.box_lookup import Boxes, BoxLookup
 from segqa.data.boxes import asked_labels, label_number, place_box
@@ -53,7 +54,7 @@ class Cases:
     unboxed: int = 0
     """Cases without a box, when boxes were given."""
     empty_slices: int = 0
-    """Slices with neither box nor foreground in any mask; they are no cases."""
+    """Slices with neither box nor foreground (of the labels asked for) in any mask; they are no cases."""
     misplaced: tuple[str, ...] = ()
     """Masks of volumes whose affine differs from the image's, with the fact."""
 
@@ -101,6 +102,7 @@ def find_cases(
     masks: Path | Mapping[str, Path],
     *,
     boxes: Boxes | None = None,
+    labels: Sequence[int] | None = None,
     allow_missing: bool = False,
     remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
@@ -110,12 +112,14 @@ def find_cases(
 
     A volume becomes one case for each slice in which some mask has foreground or which has a box of its own,
     named `stem:007` (from 0, as wide as the depth asks for). Boxes are looked up by `stem:007`, then by
-    `stem`; a box of a whole stem belongs to every slice with foreground.
+    `stem`; a box of a whole stem belongs to every slice with foreground. What no mask of a volume has at all is
+    missed, not absent: it is looked for in the middle slice.
 
     Args:
         images: A folder, or one file.
         masks: A folder (its sub-folders may be models), one file, or a path for each model.
         boxes: Prompt boxes by case.
+        labels: The labels that are looked at, in whose slices alone; all when `None`.
         allow_missing: Whether to leave out what has no partner instead of refusing it.
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
@@ -139,7 +143,7 @@ def find_cases(
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
     lookup = BoxLookup(boxes or {}, pairs.images, pairs.aliases)
-    finder = _Finder(pairs, lookup, axis, every_slice)
+    finder = _Finder(pairs, lookup, axis, every_slice, labels)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
@@ -229,11 +233,14 @@ def _shown(key: str, path: Path) -> str:
 class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
-    def __init__(self, pairs: Pairs, boxes: BoxLookup, axis: int, every_slice: bool) -> None:
+    def __init__(
+        self, pairs: Pairs, boxes: BoxLookup, axis: int, every_slice: bool, labels: Sequence[int] | None
+    ) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
+        self.labels = None if labels is None else tuple(labels)
         self.problems: list[str] = []
         self.misplaced: list[str] = []
         self.n_empty = 0
@@ -267,23 +274,37 @@ class _Finder:
 
     def _slices_of(self, key: str, image: Path, masks: dict[str, Path], grid: Grid) -> list[Case]:
         depth = grid.depth(self.axis)
-        is_filled = np.full(depth, self.every_slice)
-        for path in masks.values():
-            is_filled |= self._filled_slices(path, image, grid)
-        width = len(str(depth - 1))
+        own = [self.boxes.of_slice(key, index) for index in range(depth)]
         whole = self.boxes.of_image(key) or ()
+        is_there = np.stack([self._meant_by(boxes) for boxes in own], axis=1) | self.every_slice
+        for path in masks.values():
+            is_there |= self._filled_slices(path, image, grid)
+        is_there[~is_there.any(axis=1), depth // 2] = True
+        width = len(str(depth - 1))
         cases = []
         for index in range(depth):
-            own = self.boxes.of_slice(key, index)
-            if not is_filled[index] and not own:
+            if not is_there[:, index].any():
                 self.n_empty += 1
                 continue
+            boxes = own[index] or whole
             sources = {model: Source(path, index, self.axis) for model, path in masks.items()}
-            name = f"{key}:{index:0{width}d}"
-            cases.append(Case(name, Source(image, index, self.axis), sources, own or whole))
+            labels = self._chosen(is_there[:, index] | self._meant_by(boxes))
+            cases.append(Case(f"{key}:{index:0{width}d}", Source(image, index, self.axis), sources, boxes, labels))
         return cases
 
-    def _filled_slices(self, path: Path, image: Path, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _meant_by(self, boxes: Sequence[PromptBox]) -> NDArray[np.bool_]:
+        """Return which labels asked for boxes may mean, shape `(labels or 1,)`: one without label may mean any."""
+        meant = {None if box.label is None else label_number(box.label) for box in boxes}
+        every = None in meant or (self.labels is None and bool(meant))
+        return np.array([every or label in meant for label in self.labels or (0,)])
+
+    def _chosen(self, is_there: NDArray[np.bool_]) -> tuple[int, ...] | None:
+        if self.labels is None:
+            return None
+        return tuple(label for label, there in zip(self.labels, is_there, strict=True) if there)
+
+    def _filled_slices(self, path: Path, image: Path, grid: Grid) -> NDArray[np.bool_]:
+        """Return which slices have each label asked for, or any foreground, shape `(labels or 1, slices)`."""
         kind = sniff(path)
         if kind in FLAT_FORMATS:
             msg = f"{show_name(path)}: one picture, but {show_name(image)} is a volume; save the mask as one too"
@@ -297,4 +318,8 @@ class _Finder:
         if remark is not None:
             self.misplaced.append(f"{show_name(path)} ({remark.partition(': ')[2]})")
         others = tuple(other for other in range(3) if other != self.axis % 3)
-        return np.asarray(volume.labels.any(axis=others))
+        if self.labels is None:
+            return np.asarray(volume.labels.any(axis=others))[None]
+        white = volume.white if volume.white in self.labels else 1  # as `read_mask` has it
+        values = [int(label == white) if volume.white else label for label in self.labels]
+        return np.stack([(volume.labels == value).any(axis=others) & (value > 0) for value in values])

@@ -30,7 +30,7 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         truth that have no score though their model has some, as of an object that a mask without boxes misses.
 
     Raises:
-        InputError: No row has a partner, or the truth has no row.
+        InputError: No row has a partner, or the truth has no row. Partners may all be undefined.
     """
     if scores.height and truth.is_empty():
         msg = (
@@ -47,7 +47,7 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         joined = kept.hstack(truth.select(added))
     else:
         joined = kept.join(truth.select(*KEY_COLUMNS, *added), on=list(KEY_COLUMNS), how="left", maintain_order="left")
-    if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():
+    if scores.height and kept.join(truth, on=list(KEY_COLUMNS), how="semi").is_empty():
         ours, theirs = (", ".join(frame.select(KEY_COLUMNS).head(1).rows()[0]) for frame in (scores, truth))
         msg = f"no score has a true value: the scores begin with ({ours}), the truth with ({theirs}); "
         raise InputError(msg + "case, object, label and model must be the same in both")

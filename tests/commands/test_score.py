@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image as PillowImage
+from polars.testing import assert_frame_equal
 
 from segqa.data.masks import read_mask, write_mask
 from segqa.data.types import Source
@@ -105,11 +106,29 @@ def test_the_boxes_of_a_coco_file_belong_to_the_label_of_their_category(score, d
 def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((16, 16, 5)))
-    np.save(tmp_path / "m.npy", np.zeros((16, 16, 5), np.uint8))
+    np.save(tmp_path / "m.npy", np.full((16, 16, 5), 0.4))
     result = score("v.npy", "m.npy")
     assert result.exit_code == 0
-    assert "warning: no object was scored: there is neither a box nor foreground in any mask" in result.stderr
-    assert "; probabilities count from 0.5" in result.stderr
+    (row,) = read_scores(tmp_path / "segqa" / "scores.csv").to_dicts()
+    assert (row["case"], row["box_source"], row["status"]) == ("v:2", "image", "warning")
+    assert row["reason"] == "probability-map: cut at 0.5; the largest is 0.4; empty-prediction"
+
+
+def test_labels_of_a_volume_are_scored_evaluated_and_shown_where_they_are(score, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = np.zeros((40, 40, 6), np.uint8)
+    labels[5:20, 5:20, :3], labels[22:38, 22:38, 3:] = 1, 2
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((40, 40, 6)))
+    np.save(tmp_path / "m.npy", labels)
+    assert score("v.npy", "m.npy", "--axis", "2", "--output", "all.csv").exit_code == 0
+    assert score("v.npy", "m.npy", "--axis", "2", "--labels", "1,2", "--output", "some.csv").exit_code == 0
+    every = read_scores(tmp_path / "all.csv")
+    assert every.height == 6
+    assert_frame_equal(read_scores(tmp_path / "some.csv"), every)
+    assert run("evaluate", "m.npy", "m.npy", "--axis", "2", "--labels", "1,2", "--output", "e.csv").exit_code == 0
+    assert pl.read_csv(tmp_path / "e.csv")["true_dice"].to_list() == [1.0] * 6
+    call = ("report", "some.csv", "--images", "v.npy", "--masks", "m.npy", "--axis", "2", "--labels", "1,2")
+    assert "have no picture" not in run(*call).stderr
 
 
 def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):

@@ -43,6 +43,13 @@ def test_truth_is_joined_by_its_keys_and_rows_stay():
     assert joined.select(KEY_COLUMNS).equals(scores.select(KEY_COLUMNS))
 
 
+def test_a_truth_of_nothing_but_undefined_rows_is_joined():
+    truth = frame().select(KEY_COLUMNS).with_columns(true_dice=pl.lit(None, pl.Float64))
+    table = agreement.agreement_table(agreement.join_truth(frame(), truth))
+    assert table["n"].to_list() == [0, 0, 0]
+    assert table["n_undefined"].to_list() == [2, 3, 5]
+
+
 def test_what_only_the_truth_has_counts_against_its_model():
     scores = frame().filter(model="k")
     truth = frame().select(KEY_COLUMNS).with_columns(true_dice=pl.lit(1.0))
