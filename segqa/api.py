@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import polars as pl
 
@@ -183,7 +183,7 @@ def score(
         weights=weights,
         calibration=None if calibration is None else Path(calibration),
         reference=_pair(reference),
-        reading=Reading(None if labels is None else tuple(labels), objects, window, nan, on_error),
+        reading=Reading(cast("tuple[int, ...] | None", labels), objects, window, nan, on_error),
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,

@@ -148,6 +148,14 @@ def test_scoring_in_a_way_that_there_is_not_is_refused(tiny_weights, tmp_path, o
         ({"nan": "mean"}, "nan 'mean': one of error, zero was expected"),
         ({"on_error": "ignore"}, "on_error 'ignore': one of stop, skip was expected"),
         ({"window": (40, 0)}, "window 40 0: a centre and a width above 0"),
+        ({"window": (1, 2, 3)}, "window 1 2 3: a centre and a width above 0"),
+        ({"window": "40 400"}, "window '40 400': a centre and a width above 0"),
+        ({"labels": "1,3"}, r"labels '1,3': whole numbers above 0 were expected, such as \[1, 3\]"),
+        ({"labels": ["1"]}, r"labels \['1'\]: whole numbers"),
+        ({"labels": [1.5]}, r"labels \[1.5\]: whole numbers"),
+        ({"labels": [0, 1]}, r"labels \[0, 1\]: whole numbers above 0"),
+        ({"labels": []}, r"labels \[\]: whole numbers above 0 were expected, .*; None for all"),
+        ({"labels": 1}, "labels 1: whole numbers"),
     ],
 )
 def test_a_reading_that_there_is_not_is_refused(options, text):
@@ -155,6 +163,13 @@ def test_a_reading_that_there_is_not_is_refused(options, text):
 
     with pytest.raises(InputError, match=text):
         Reading(**options)
+
+
+def test_labels_of_numpy_are_numbers():
+    from segqa.data.reading import Reading
+
+    for labels in (np.array([1, 3], np.uint8), np.array([1.0, 3.0]), iter([1, 3])):
+        assert Reading(labels).labels == (1, 3)
 
 
 def test_a_result_hands_over_its_rows(tables, tmp_path):
