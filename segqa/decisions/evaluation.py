@@ -25,6 +25,7 @@ from scipy.sparse import csr_array
 
 from segqa.data.boxes import asked_labels
 from segqa.data.cases import Cases, check_same_size, find_cases, slice_ranges
+from segqa.data.files import list_some
 from segqa.data.grids import compare_affines
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
@@ -77,6 +78,12 @@ def find_evaluated(
         pred = {model: path if path.is_dir() else pred for model, path in models.items()}
     masks = {**pred, TRUTH: truth}
     return find_cases(truth, masks, boxes=boxes, labels=labels, allow_missing=allow_missing, axis=axis)
+
+
+def lonely_remark(found: Cases) -> list[str]:
+    """Return a line on files without partner that were left out, if there are any."""
+    some = list_some([str(one) for one in found.skipped], limit=3)
+    return [f"{len(found.skipped)} files without partner are left out: {some}"] if found.skipped else []
 
 
 def evaluate_cases(
