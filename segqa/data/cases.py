@@ -28,13 +28,13 @@ __all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "f
 
 @dataclass(frozen=True, slots=True)
 class Lonely:
-    """A file without partner."""
+    """A file without partner, or a volume of masks that cannot be cut into slices."""
 
     case: str
     models: tuple[str, ...]
-    """Whose mask has no image, or who have no mask of the image."""
+    """Whose mask has no image, who have no mask of the image, or whose mask it is."""
     text: str
-    """The file as it lies below the folder that was given, and what it lacks."""
+    """The file as it lies below the folder that was given, and what it lacks or is wrong with it."""
 
     def __str__(self) -> str:
         return self.text
@@ -47,6 +47,8 @@ class Cases:
     cases: tuple[Case, ...]
     skipped: tuple[Lonely, ...] = ()
     """Files without a partner, left out because missing ones were allowed."""
+    unreadable: tuple[Lonely, ...] = ()
+    """Masks of volumes that cannot be read, left out because this was asked for."""
     ignored: tuple[str, ...] = ()
     """Visible files that are no pictures, or further channels."""
     unused_boxes: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ def find_cases(
     remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
     every_slice: bool = False,
+    skip_unreadable: bool = False,
 ) -> Cases:
     """Pair images and masks by stem, or by relative path in nested folders.
 
@@ -124,6 +127,8 @@ def find_cases(
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
         every_slice: Whether slices with neither box nor foreground are cases, too.
+        skip_unreadable: Whether to leave out masks of volumes that cannot be read instead of refusing them; all other
+            files are looked at by `check_cases` or when they are read.
 
     Returns:
         Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
@@ -143,7 +148,7 @@ def find_cases(
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
     lookup = BoxLookup(boxes or {}, pairs.images, pairs.aliases)
-    finder = _Finder(pairs, lookup, axis, every_slice, labels)
+    finder = _Finder(pairs, lookup, axis, every_slice, labels, skip_unreadable)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
@@ -152,12 +157,19 @@ def find_cases(
         fact = f"boxes for {list_some(lookup.unused, limit=3)}, images {list_some(sorted(pairs.images), limit=3)}"
         msg = f"no box belongs to an image: {fact}; the keys must be stems"
         raise InputError(msg)
-    if not cases and not finder.n_empty:
+    if not (cases or finder.n_empty or finder.unreadable):
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
     unboxed = sum(not case.boxes for case in cases) if boxes is not None else 0
     return Cases(
-        tuple(cases), tuple(skipped), pairs.ignored, lookup.unused, unboxed, finder.n_empty, tuple(finder.misplaced)
+        tuple(cases),
+        skipped=tuple(skipped),
+        unreadable=tuple(finder.unreadable),
+        ignored=pairs.ignored,
+        unused_boxes=lookup.unused,
+        unboxed=unboxed,
+        empty_slices=finder.n_empty,
+        misplaced=tuple(finder.misplaced),
     )
 
 
@@ -234,13 +246,21 @@ class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
     def __init__(
-        self, pairs: Pairs, boxes: BoxLookup, axis: int, every_slice: bool, labels: Sequence[int] | None
+        self,
+        pairs: Pairs,
+        boxes: BoxLookup,
+        axis: int,
+        every_slice: bool,
+        labels: Sequence[int] | None,
+        skip_unreadable: bool,
     ) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
         self.labels = None if labels is None else tuple(labels)
+        self.skip_unreadable = skip_unreadable
+        self.unreadable: list[Lonely] = []
         self.problems: list[str] = []
         self.misplaced: list[str] = []
         self.n_empty = 0
@@ -277,8 +297,17 @@ class _Finder:
         own = [self.boxes.of_slice(key, index) for index in range(depth)]
         whole = self.boxes.of_image(key) or ()
         is_there = np.stack([self._meant_by(boxes) for boxes in own], axis=1) | self.every_slice
-        for path in masks.values():
-            is_there |= self._filled_slices(path, image, grid)
+        readable = {}
+        for model, path in masks.items():
+            try:
+                is_there |= self._filled_slices(path, image, grid)
+                readable[model] = path
+            except InputError as error:
+                if not self.skip_unreadable:
+                    raise
+                self.unreadable.append(Lonely(key, (model,), str(error)))
+        if not readable:
+            return []
         is_there[~is_there.any(axis=1), depth // 2] = True
         width = len(str(depth - 1))
         cases = []
@@ -287,7 +316,7 @@ class _Finder:
                 self.n_empty += 1
                 continue
             boxes = own[index] or whole
-            sources = {model: Source(path, index, self.axis) for model, path in masks.items()}
+            sources = {model: Source(path, index, self.axis) for model, path in readable.items()}
             labels = self._chosen(is_there[:, index] | self._meant_by(boxes))
             cases.append(Case(f"{key}:{index:0{width}d}", Source(image, index, self.axis), sources, boxes, labels))
         return cases

@@ -72,10 +72,13 @@ def unscored_remark(scores: pl.DataFrame, truth: pl.DataFrame, joined: pl.DataFr
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of objects; that of a file that is broken or not there stays only where its case has no other.
 
-    The objects of the case are then those that other models have there; this one has no score of them.
+    The objects of the case are then those that other models have there; this one has no score of them. A file that is
+    a volume is named without a slice, and has those of all slices.
     """
     is_object = pl.col("object").fill_null("") != ""
-    return frame.filter(is_object | ~is_object.any().over("case"))
+    volume = pl.col("case").str.replace(r":\d+$", "")
+    is_known = is_object.any().over("case") | ((pl.col("case") == volume) & is_object.any().over(volume))
+    return frame.filter(is_object | ~is_known)
 
 
 def defined_pairs(frame: pl.DataFrame) -> tuple[Floats, Floats]:

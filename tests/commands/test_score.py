@@ -114,6 +114,34 @@ def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_pat
     assert row["reason"] == "probability-map: cut at 0.5; the largest is 0.4; empty-prediction"
 
 
+def test_a_volume_that_cannot_be_read_is_a_row_when_errors_are_skipped(score, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    volume = np.zeros((30, 30, 2), np.uint8)
+    volume[5:20, 5:20] = 1
+    for name in "images", "masks/x", "masks/y":
+        (tmp_path / name).mkdir(parents=True)
+        for stem in "ab":
+            np.save(tmp_path / name / f"{stem}.npy", volume)
+    np.save(tmp_path / "masks/y/a.npy", volume[:, :20])
+    stopped = score("images", "masks", "--axis", "2")
+    assert stopped.exit_code == 2
+    assert "1 volumes cannot be read: y/a.npy: mask 30 x 20 x 2" in stopped.stderr
+    assert score("images", "masks", "--axis", "2", "--on-error", "skip").exit_code == 4
+    table = read_scores(tmp_path / "segqa/scores.csv")
+    assert table.group_by("case", "model").len().height == 7
+    (row,) = table.filter(status="error").to_dicts()
+    assert (row["case"], row["model"]) == ("a", "y")
+    assert row["reason"].startswith("y/a.npy: mask 30 x 20 x 2, image 30 x 30 x 2")
+    shown = run("report", "--images", "images", "--masks", "masks", "--axis", "2")
+    assert shown.exit_code == 0, shown.stderr
+    assert run("rank", "--masks", "masks", "--axis", "2", "--copy-best", "best").exit_code == 0
+    np.save(tmp_path / "masks/x/a.npy", volume[:, :20])
+    (tmp_path / "images/b.npy").unlink()
+    lone = score("images", "masks", "--axis", "2", "--on-error", "skip")
+    assert lone.exit_code == 4
+    assert "4 of 4 rows could not be scored" in lone.stderr
+
+
 def test_labels_of_a_volume_are_scored_evaluated_and_shown_where_they_are(score, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labels = np.zeros((40, 40, 6), np.uint8)

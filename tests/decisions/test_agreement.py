@@ -68,6 +68,12 @@ def test_a_lost_file_is_the_objects_that_others_have_there():
     assert agreement.without_lost(table).rows() == rows[1:]
 
 
+def test_a_lost_volume_is_the_objects_that_others_have_in_its_slices():
+    rows = [("v", "", "x"), ("v:1", "1", "y"), ("v:2", "", "y"), ("w", "", "x"), ("u:1", "1", "y")]
+    table = pl.DataFrame(rows, schema=["case", "object", "model"], orient="row")
+    assert agreement.without_lost(table).rows() == rows[1:]
+
+
 def test_the_join_is_the_same_whether_or_not_the_rows_stand_in_one_order():
     scores = frame()
     truth = scores.select("case", "object", "label", "model").with_columns(true_dice=pl.int_range(pl.len()) / 10)
