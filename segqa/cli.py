@@ -79,7 +79,7 @@ def segqa(
     """Tell how good a medical image segmentation is when there is no ground truth."""
     console.set_quiet(quiet)
     prefix = str(context.auto_envvar_prefix)
-    name_variables(context.command, prefix)
+    name_variables(context, context.command, prefix)
     for remark in odd_variables(context.command, prefix, context.invoked_subcommand):
         console.warn(remark)
     context.default_map = load_defaults(context, Path.cwd())

@@ -46,17 +46,21 @@ def load_defaults(context: typer.Context, start: Path) -> dict[str, Any]:
     return _Reader(context, path).read_group(context.command, sections, "segqa")
 
 
-def name_variables(group: Any, prefix: str) -> None:
+def name_variables(context: typer.Context, group: Any, prefix: str) -> None:
     """Let every option's variable be called `SEGQA_<COMMAND>_<OPTION>`, as its long name says, not as its parameter.
 
+    --help has none: a `SEGQA_FLAG_HELP` would print it instead of checking a gate, and end with 0.
+
     Args:
+        context: Of the callback that stands before the commands.
         group: The commands.
         prefix: What the variables of the group begin with.
     """
     for name, command in group.commands.items():
         inner = f"{prefix}_{name}".upper().replace("-", "_")
+        command.get_help_option(context).allow_from_autoenv = False
         if hasattr(command, "commands"):
-            name_variables(command, inner)
+            name_variables(context, command, inner)
             continue
         for parameter in command.params:
             spelled = next((text[2:].replace("-", "_") for text in parameter.opts if text.startswith("--")), None)

@@ -203,7 +203,8 @@ def test_a_variable_is_called_by_the_long_option(run, graded, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("VERSION", "1"), ("VERSION", "0.1.0"), ("HELP", "1"), ("SHOW_COMPLETION", "1")]
+    ("name", "value"),
+    [("VERSION", "1"), ("VERSION", "0.1.0"), ("HELP", "1"), ("SHOW_COMPLETION", "1"), ("FLAG_HELP", "1")],
 )
 def test_a_variable_of_another_purpose_switches_no_gate_off(run, tmp_path, monkeypatch, name, value):
     (tmp_path / "scores.csv").write_text("case,object,label,model,predicted_dice\na,1,1,m,0.1\n")
