@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from segqa.errors import InputError, SegqaError
 
 if TYPE_CHECKING:
-    from segqa.api import benchmark, flag, rank, score
+    from segqa.api import benchmark, evaluate, flag, rank, score
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "SegqaError", "__version__", "benchmark", "flag", "rank", "score"]
+__all__ = ["InputError", "SegqaError", "__version__", "benchmark", "evaluate", "flag", "rank", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands as functions, with the same names and the same options: `segqa.score`, `.flag`, `.rank`, `.benchmark`.
+"""The commands as functions of the same names and options: `segqa.score`, `.flag`, `.rank`, `.benchmark`, `.evaluate`.
 
 Each returns a small object around its table. Nothing here imports PyTorch by itself.
 """
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import polars as pl
 
@@ -141,6 +141,16 @@ class Comparison(Result):
         return draw(self.scores)
 
 
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
+    """What `evaluate` found: true metrics, one row per case, object and model."""
+
+    agreement: pl.DataFrame | None = None
+    """How well predicted and true Dice agree, when the scores were given."""
+
+    schema_name = TableName.EVALUATION
+
+
 Table = Result | pl.DataFrame | str | Path
 """A result, a polars table, or the path of a table; what `score` did not return itself is checked as files are."""
 
@@ -184,7 +194,7 @@ def score(
         weights=weights,
         calibration=None if calibration is None else Path(calibration),
         reference=_pair(reference),
-        reading=Reading(None if labels is None else tuple(labels), objects, window, nan, on_error),
+        reading=Reading(cast("tuple[int, ...] | None", labels), objects, window, nan, on_error),
         axis=axis,
         allow_missing=allow_missing,
         runtime=runtime,
@@ -296,6 +306,57 @@ def benchmark(
         (None, None) if truth is None else (agreement.agreement_table(joined), agreement.order_curve(joined))
     )
     return Comparison(found.models, found.differences, agrees, curve, joined)
+
+
+def evaluate(
+    pred: Masks,
+    truth: str | Path,
+    boxes: str | Path | None = None,
+    *,
+    scores: Table | None = None,
+    labels: Iterable[int] | None = None,
+    objects: Splitting = "labels",
+    axis: int = -1,
+    allow_missing: bool = False,
+) -> Evaluation:
+    """Return true metrics of masks against reference masks, as `segqa evaluate` does.
+
+    Args:
+        pred: Predicted masks: a folder, whose sub-folders may be models, or a path for each model.
+        truth: Reference masks with the same stems.
+        boxes: Those that `score` was given, as the other options: the objects of both tables are then the same.
+        scores: Scores of these masks; adds how well they agree with the truth.
+        labels: The labels to look at; all when `None`.
+        objects: What is an object where there are no boxes.
+        axis: Slicing axis of volumes.
+        allow_missing: Leave out files without partner.
+
+    Raises:
+        InputError: A mask cannot be read or lacks a partner, or scores and truth do not belong together.
+    """
+    from segqa.data.boxes import read_boxes
+    from segqa.data.reading import Reading
+    from segqa.data.volumes import forget
+    from segqa.decisions import agreement
+    from segqa.decisions.evaluation import evaluate_cases, find_evaluated, lonely_remark
+
+    reading = Reading(cast("tuple[int, ...] | None", labels), objects)
+    known = None if scores is None else _scores(scores)
+    found = find_evaluated(
+        _masks(pred),
+        Path(truth),
+        boxes=None if boxes is None else read_boxes(Path(boxes)),
+        labels=reading.labels,
+        allow_missing=allow_missing,
+        axis=axis,
+    )
+    for remark in (*lonely_remark(found), *found.remarks()):
+        _warn(remark)
+    try:
+        table = evaluate_cases(found, labels=reading.labels, objects=objects)
+    finally:
+        forget()
+    return Evaluation(table, None if known is None else agreement.agreement_table(_join(known, table)))
 
 
 def _warn(text: str) -> None:

@@ -23,7 +23,7 @@ from segqa.commands.spe_estimate import spe_estimate
 from segqa.commands.spe_fit import spe_fit
 from segqa.commands.train import train
 from segqa.commands.weights import app as weights
-from segqa.config import load_defaults, name_variables
+from segqa.config import load_defaults, name_variables, odd_variables
 from segqa.errors import ExitCode, SegqaError
 
 
@@ -78,7 +78,10 @@ def segqa(
 ) -> None:
     """Tell how good a medical image segmentation is when there is no ground truth."""
     console.set_quiet(quiet)
-    name_variables(context.command, str(context.auto_envvar_prefix))
+    prefix = str(context.auto_envvar_prefix)
+    name_variables(context, context.command, prefix)
+    for remark in odd_variables(context.command, prefix, context.invoked_subcommand):
+        console.warn(remark)
     context.default_map = load_defaults(context, Path.cwd())
 
 

@@ -6,8 +6,9 @@ Sections are commands, keys are their options: `[flag]` with `percentile = 5` in
 
 from __future__ import annotations
 
+import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,23 +46,52 @@ def load_defaults(context: typer.Context, start: Path) -> dict[str, Any]:
     return _Reader(context, path).read_group(context.command, sections, "segqa")
 
 
-def name_variables(group: Any, prefix: str) -> None:
+def name_variables(context: typer.Context, group: Any, prefix: str) -> None:
     """Let every option's variable be called `SEGQA_<COMMAND>_<OPTION>`, as its long name says, not as its parameter.
 
+    --help has none: a `SEGQA_FLAG_HELP` would print it instead of checking a gate, and end with 0.
+
     Args:
+        context: Of the callback that stands before the commands.
         group: The commands.
         prefix: What the variables of the group begin with.
     """
     for name, command in group.commands.items():
         inner = f"{prefix}_{name}".upper().replace("-", "_")
+        command.get_help_option(context).allow_from_autoenv = False
         if hasattr(command, "commands"):
-            name_variables(command, inner)
+            name_variables(context, command, inner)
             continue
         for parameter in command.params:
             spelled = next((text[2:].replace("-", "_") for text in parameter.opts if text.startswith("--")), None)
             if spelled not in (None, parameter.name):
                 parameter.envvar = f"{inner}_{spelled.upper()}"
                 parameter.allow_from_autoenv = False
+
+
+def odd_variables(group: Any, prefix: str, invoked: str | None) -> list[str]:
+    """Return a line on each variable that begins as those of a command do, and that no option has.
+
+    Args:
+        group: The commands, after `name_variables`.
+        prefix: What the variables of the group begin with.
+        invoked: The command that is called; variables of others matter to nobody now.
+    """
+    start = f"{prefix}_{invoked}_".upper().replace("-", "_")
+    known = list(_variables(group, prefix))
+    odd = sorted(name for name in os.environ if name.startswith(start) and name not in known)
+    own = [name for name in known if name.startswith(start)]
+    return [f"the variable {name} is of no option{_suggest(name, own)}" for name in odd]
+
+
+def _variables(group: Any, prefix: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        inner = f"{prefix}_{name}".upper().replace("-", "_")
+        if hasattr(command, "commands"):
+            yield from _variables(command, inner)
+            continue
+        options = (parameter for parameter in command.params if parameter.param_type_name == "option")
+        yield from (parameter.envvar or f"{inner}_{parameter.name.upper()}" for parameter in options)
 
 
 def keep_closest(context: typer.Context, **rivals: T) -> dict[str, T | None]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 from segqa.errors import InputError
 
@@ -66,24 +67,33 @@ class Journal:
             resume: Continue an existing journal; otherwise it is begun anew.
 
         Raises:
-            InputError: The journal belongs to another run, or cannot be read or written.
+            InputError: The journal belongs to another run, one that is under way writes it, or it cannot be read or
+                written.
         """
         self._path = path
         self.rows: list[dict[str, Any]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._recover(key) if resume and path.exists() else 0
-            self._file = path.open("r+b" if whole else "wb")
-            self._file.seek(whole)
-            self._file.truncate()
-            if not whole:
-                self._write([{"key": key}])
+            self._file = path.open("a+b")
         except OSError as error:
             msg = f"{path}: the journal cannot be written ({error.strerror}); choose another output folder"
             raise InputError(msg) from error
+        try:
+            _lock(self._file, path)
+            whole = self._recover(key) if resume else 0
+            self._file.truncate(whole)
+            if not whole:
+                self._write([{"key": key}])
+        except BaseException:
+            self._close(quietly=True)
+            raise
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add rows and put them on the disk before returning."""
+        """Add rows and put them on the disk before returning.
+
+        Raises:
+            InputError: The disk is full.
+        """
         added = [dict(row) for row in rows]
         self._write(added)
         self.rows += added
@@ -94,12 +104,22 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close(quietly=error is not None)
+
+    def _close(self, *, quietly: bool) -> None:
+        """Close the file; quietly after an error, since what could not be written is tried once more."""
+        with suppress(OSError) if quietly else nullcontext():
+            self._file.close()
 
     def _write(self, rows: Iterable[Row]) -> None:
-        self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            fact = f"the journal cannot be written ({error.strerror})"
+            msg = f"{self._path}: {fact}; make room and go on with --resume, or choose another output folder"
+            raise InputError(msg) from error
 
     def _recover(self, key: str) -> int:
         """Load the whole lines and return where they end; 0 when not even the first line is whole."""
@@ -135,3 +155,22 @@ def _read(path: Path, key: str) -> tuple[list[dict[str, Any]], int]:
         msg = f"{path}: the journal is of a run with other options, weights or inputs; "
         raise InputError(msg + "repeat that call, or run without --resume to begin anew")
     return parsed[1:], sum(len(line) for line in lines)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Keep other runs from a journal until it is closed, where the system knows how.
+
+    Raises:
+        InputError: Another run keeps it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f"{path}: another run writes it; wait for its end, or choose another output"
+        raise InputError(msg) from error
+    except OSError:  # a file system without locks
+        return

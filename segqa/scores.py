@@ -123,7 +123,15 @@ def plan_score(
             msg = f"{path}: no such file or folder; give paths that exist"
             raise InputError(msg)
     known = read_boxes(boxes) if boxes else None
-    found = find_cases(images, masks, boxes=known, allow_missing=allow_missing or skip, axis=axis)
+    found = find_cases(
+        images,
+        masks,
+        boxes=known,
+        labels=chosen.labels,
+        allow_missing=allow_missing or skip,
+        axis=axis,
+        skip_unreadable=skip,
+    )
     refuse_images(found)
     if not skip:
         _refuse_damaged(found)
@@ -223,6 +231,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
         InputError: A case cannot be read and errors stop the run; the journal is of another run.
     """
     lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
+    lost += [error_row(one.case, model, one.text) for one in plan.cases.unreadable for model in one.models]
     keep_lost = plan.reading.on_error == "skip"
     if journal is None:
         yield from _score(plan, plan.cases)

@@ -12,6 +12,7 @@ import segqa
 from segqa.decisions import agreement, benchmarking, flagging, ranking
 from segqa.errors import InputError
 from segqa.output.tables import read_scores, read_truth
+from segqa.schema import KEY_COLUMNS
 
 
 @pytest.fixture
@@ -148,6 +149,14 @@ def test_scoring_in_a_way_that_there_is_not_is_refused(tiny_weights, tmp_path, o
         ({"nan": "mean"}, "nan 'mean': one of error, zero was expected"),
         ({"on_error": "ignore"}, "on_error 'ignore': one of stop, skip was expected"),
         ({"window": (40, 0)}, "window 40 0: a centre and a width above 0"),
+        ({"window": (1, 2, 3)}, "window 1 2 3: a centre and a width above 0"),
+        ({"window": "40 400"}, "window '40 400': a centre and a width above 0"),
+        ({"labels": "1,3"}, r"labels '1,3': whole numbers above 0 were expected, such as \[1, 3\]"),
+        ({"labels": ["1"]}, r"labels \['1'\]: whole numbers"),
+        ({"labels": [1.5]}, r"labels \[1.5\]: whole numbers"),
+        ({"labels": [0, 1]}, r"labels \[0, 1\]: whole numbers above 0"),
+        ({"labels": []}, r"labels \[\]: whole numbers above 0 were expected, .*; None for all"),
+        ({"labels": 1}, "labels 1: whole numbers"),
     ],
 )
 def test_a_reading_that_there_is_not_is_refused(options, text):
@@ -155,6 +164,13 @@ def test_a_reading_that_there_is_not_is_refused(options, text):
 
     with pytest.raises(InputError, match=text):
         Reading(**options)
+
+
+def test_labels_of_numpy_are_numbers():
+    from segqa.data.reading import Reading
+
+    for labels in (np.array([1, 3], np.uint8), np.array([1.0, 3.0]), iter([1, 3])):
+        assert Reading(labels).labels == (1, 3)
 
 
 def test_a_result_hands_over_its_rows(tables, tmp_path):
@@ -207,6 +223,29 @@ def test_scoring_takes_the_options_of_the_command(tiny_weights, tmp_path):
     frame = segqa.score(tmp_path / "images", tmp_path / "masks" / "careful", **options).to_polars()
     assert frame["status"].to_list().count("error") == 1
     assert set(frame["label"]) == {"", "1", "2"}
+
+
+def test_evaluating_is_what_the_command_writes(run, tmp_path, monkeypatch):
+    from segqa.phantoms import write_demo
+
+    monkeypatch.chdir(tmp_path)
+    write_demo(tmp_path, n_cases=2)
+    call = ("evaluate", "masks", "truth", "--boxes", "boxes.json", "--labels", "1,3", "--output", "e.csv")
+    assert run(*call).exit_code == 0
+    found = segqa.evaluate("masks", "truth", "boxes.json", labels=[1, 3])
+    assert found.agreement is None
+    assert_frame_equal(read_truth(found.to_csv("own.csv")), read_truth(tmp_path / "e.csv"))
+    scores = found.to_polars().select(*KEY_COLUMNS, predicted_dice="true_dice").drop_nulls()
+    options = {"boxes": "boxes.json", "labels": [1, 3], "scores": scores.filter(model="careful")}
+    known = segqa.evaluate({"careful": "masks/careful"}, tmp_path / "truth", **options).agreement
+    assert known["mae"].to_list() == pytest.approx([0, 0], abs=1e-9)
+    assert len(segqa.benchmark(scores, truth=found, draws=10).agreement) == 4
+    (tmp_path / "masks" / "careful" / "phantom_01.png").unlink()
+    with pytest.raises(InputError, match="1 files without partner"):
+        segqa.evaluate("masks", "truth")
+    with pytest.warns(UserWarning, match="1 files without partner are left out: phantom_01.png") as told:
+        segqa.evaluate("masks", "truth", allow_missing=True)
+    assert told[0].filename == __file__
 
 
 def test_references_are_taken_as_the_command_takes_them(run, tiny_weights, tmp_path, monkeypatch):

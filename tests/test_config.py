@@ -203,7 +203,8 @@ def test_a_variable_is_called_by_the_long_option(run, graded, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("VERSION", "1"), ("VERSION", "0.1.0"), ("HELP", "1"), ("SHOW_COMPLETION", "1")]
+    ("name", "value"),
+    [("VERSION", "1"), ("VERSION", "0.1.0"), ("HELP", "1"), ("SHOW_COMPLETION", "1"), ("FLAG_HELP", "1")],
 )
 def test_a_variable_of_another_purpose_switches_no_gate_off(run, tmp_path, monkeypatch, name, value):
     (tmp_path / "scores.csv").write_text("case,object,label,model,predicted_dice\na,1,1,m,0.1\n")
@@ -216,3 +217,21 @@ def test_quiet_has_a_variable(run, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGQA_QUIET", "1")
     result = run("demo", "--out", tmp_path / "demo")
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_variable_that_no_option_has_is_told(run, graded, monkeypatch):
+    monkeypatch.setenv("SEGQA_FLAG_PERCENTLE", "50")
+    monkeypatch.setenv("SEGQA_RANK_TRUHT", "of another command")
+    monkeypatch.setenv("SEGQA_CACHE", "of none")
+    result = run("flag")
+    assert result.exit_code == 0
+    remark = "the variable SEGQA_FLAG_PERCENTLE is of no option; did you mean 'SEGQA_FLAG_PERCENTILE'?"
+    assert [line for line in result.stderr.splitlines() if "variable" in line] == [f"warning: {remark}"]
+
+
+def test_variables_of_a_command_whose_name_begins_as_another_are_known(run, monkeypatch):
+    monkeypatch.setenv("SEGQA_CALIBRATE_WEIGHTS_LEVEL", "0.8")
+    monkeypatch.setenv("SEGQA_CALIBRATE_LEVEL", "0.8")
+    assert "variable" not in run("calibrate", "absent.csv", "absent.csv").stderr
+    monkeypatch.setenv("SEGQA_WEIGHTS_VERIFY_WICH", "x")
+    assert "SEGQA_WEIGHTS_VERIFY_WICH is of no option" in run("weights", "list").stderr

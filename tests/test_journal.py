@@ -111,3 +111,37 @@ def test_the_key_changes_with_options_weights_and_inputs(tmp_path):
     file.write_bytes(b"11")
     os.utime(file, ns=(1, 1))
     assert key() != earlier
+
+
+def test_two_runs_write_no_journal_at_the_same_time(path):
+    pytest.importorskip("fcntl")
+    with Journal(path, "k") as journal:
+        journal.append(ROWS[:1])
+        for resume in (False, True):
+            with pytest.raises(InputError, match="another run writes it"):
+                Journal(path, "k", resume=resume)
+        journal.append(ROWS[1:])
+    with Journal(path, "k", resume=True) as journal:
+        assert journal.rows == ROWS
+
+
+@pytest.fixture
+def disk():
+    """Sets how large a file may grow, until the end of the test."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_rows_before_it_are_kept(path, disk):
+    def fill():
+        with Journal(path, "k") as journal:
+            journal.append(ROWS)
+            disk(path.stat().st_size + 10)
+            journal.append(ROWS)
+
+    with pytest.raises(InputError, match=r"cannot be written \(File too large\); make room and go on with --resume"):
+        fill()
+    with Journal(path, "k", resume=True) as journal:
+        assert journal.rows == ROWS

@@ -52,7 +52,6 @@ def evaluate(
     segqa evaluate unet=results/unet sam=results/sam truth
     """
     from segqa.data.boxes import read_boxes
-    from segqa.data.files import list_some
     from segqa.decisions import agreement, evaluation
     from segqa.output import tables
     from segqa.schema import TableName
@@ -64,13 +63,11 @@ def evaluate(
         parse_masks(pred),
         truth,
         boxes=None if boxes is None else read_boxes(boxes),
+        labels=chosen,
         allow_missing=allow_missing,
         axis=axis,
     )
-    if found.skipped:
-        some = list_some([str(one) for one in found.skipped], limit=3)
-        console.warn(f"{len(found.skipped)} files without partner are left out: {some}")
-    for remark in found.remarks():
+    for remark in (*evaluation.lonely_remark(found), *found.remarks()):
         console.warn(remark)
     cases = console.progress(found, description="cases evaluated", total=len(found))
     table = evaluation.evaluate_cases(cases, labels=chosen, objects=objects)

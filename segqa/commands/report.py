@@ -114,7 +114,9 @@ def _draw(
             raise InputError(msg)
     network = None if weights is None else load_judge(find_weights(weights))
     known = None if boxes is None else read_boxes(boxes)
-    cases = find_cases(images, masks, boxes=known, allow_missing=True, axis=axis)
+    cases = find_cases(
+        images, masks, boxes=known, labels=reading.labels, allow_missing=True, axis=axis, skip_unreadable=True
+    )
     drawn = draw_pictures(shown, cases, reading, network=network)
     pictures = dict(console.progress(drawn, description="pictures drawn", total=shown.height))
     lost = shown.height - len(pictures)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segqa.data.box_lookup import Boxes, BoxLookup
 from segqa.data.boxes import Box, asked_labels, label_number, place_box
@@ -27,13 +28,13 @@ __all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "f
 
 @dataclass(frozen=True, slots=True)
 class Lonely:
-    """A file without partner."""
+    """A file without partner, or a volume of masks that cannot be cut into slices."""
 
     case: str
     models: tuple[str, ...]
-    """Whose mask has no image, or who have no mask of the image."""
+    """Whose mask has no image, who have no mask of the image, or whose mask it is."""
     text: str
-    """The file as it lies below the folder that was given, and what it lacks."""
+    """The file as it lies below the folder that was given, and what it lacks or is wrong with it."""
 
     def __str__(self) -> str:
         return self.text
@@ -46,6 +47,8 @@ class Cases:
     cases: tuple[Case, ...]
     skipped: tuple[Lonely, ...] = ()
     """Files without a partner, left out because missing ones were allowed."""
+    unreadable: tuple[Lonely, ...] = ()
+    """Masks of volumes that cannot be read, left out because this was asked for."""
     ignored: tuple[str, ...] = ()
     """Visible files that are no pictures, or further channels."""
     unused_boxes: tuple[str, ...] = ()
@@ -53,7 +56,7 @@ class Cases:
     unboxed: int = 0
     """Cases without a box, when boxes were given."""
     empty_slices: int = 0
-    """Slices with neither box nor foreground in any mask; they are no cases."""
+    """Slices with neither box nor foreground (of the labels asked for) in any mask; they are no cases."""
     misplaced: tuple[str, ...] = ()
     """Masks of volumes whose affine differs from the image's, with the fact."""
 
@@ -103,25 +106,31 @@ def find_cases(
     masks: Path | Mapping[str, Path],
     *,
     boxes: Boxes | None = None,
+    labels: Sequence[int] | None = None,
     allow_missing: bool = False,
     remedy: str = "leave these files out with --allow-missing",
     axis: int = -1,
     every_slice: bool = False,
+    skip_unreadable: bool = False,
 ) -> Cases:
     """Pair images and masks by stem, or by relative path in nested folders.
 
     A volume becomes one case for each slice in which some mask has foreground or which has a box of its own,
     named `stem:007` (from 0, as wide as the depth asks for). Boxes are looked up by `stem:007`, then by
-    `stem`; a box of a whole stem belongs to every slice with foreground.
+    `stem`; a box of a whole stem belongs to every slice with foreground. What no mask of a volume has at all is
+    missed, not absent: it is looked for in the middle slice.
 
     Args:
         images: A folder, or one file.
         masks: A folder (its sub-folders may be models), one file, or a path for each model.
         boxes: Prompt boxes by case.
+        labels: The labels that are looked at, in whose slices alone; all when `None`.
         allow_missing: Whether to leave out what has no partner instead of refusing it.
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
         every_slice: Whether slices with neither box nor foreground are cases, too.
+        skip_unreadable: Whether to leave out masks of volumes that cannot be read instead of refusing them; all other
+            files are looked at by `check_cases` or when they are read.
 
     Returns:
         Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
@@ -141,7 +150,7 @@ def find_cases(
         msg = f"{fact}; stems must be equal; {remedy}"
         raise InputError(msg)
     lookup = BoxLookup(boxes or {}, pairs.images, pairs.aliases)
-    finder = _Finder(pairs, lookup, axis, every_slice)
+    finder = _Finder(pairs, lookup, axis, every_slice, labels, skip_unreadable)
     cases = [case for key in sorted(pairs.images) for case in finder.cases_of(key)]
     if finder.problems:
         msg = f"{len(finder.problems)} volumes cannot be read: {list_some(finder.problems)}"
@@ -150,12 +159,19 @@ def find_cases(
         fact = f"boxes for {list_some(lookup.unused, limit=3)}, images {list_some(sorted(pairs.images), limit=3)}"
         msg = f"no box belongs to an image: {fact}; the keys must be stems"
         raise InputError(msg)
-    if not cases and not finder.n_empty:
+    if not (cases or finder.n_empty or finder.unreadable):
         msg = f"{show_name(images)}: no image has a mask; stems must be equal"
         raise InputError(msg)
     unboxed = sum(not case.boxes for case in cases) if boxes is not None else 0
     return Cases(
-        tuple(cases), tuple(skipped), pairs.ignored, lookup.unused, unboxed, finder.n_empty, tuple(finder.misplaced)
+        tuple(cases),
+        skipped=tuple(skipped),
+        unreadable=tuple(finder.unreadable),
+        ignored=pairs.ignored,
+        unused_boxes=lookup.unused,
+        unboxed=unboxed,
+        empty_slices=finder.n_empty,
+        misplaced=tuple(finder.misplaced),
     )
 
 
@@ -234,11 +250,22 @@ def _shown(key: str, path: Path) -> str:
 class _Finder:
     """Turns paired files into cases, and keeps count of what it met."""
 
-    def __init__(self, pairs: Pairs, boxes: BoxLookup, axis: int, every_slice: bool) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        boxes: BoxLookup,
+        axis: int,
+        every_slice: bool,
+        labels: Sequence[int] | None,
+        skip_unreadable: bool,
+    ) -> None:
         self.pairs = pairs
         self.boxes = boxes
         self.axis = axis
         self.every_slice = every_slice
+        self.labels = None if labels is None else tuple(labels)
+        self.skip_unreadable = skip_unreadable
+        self.unreadable: list[Lonely] = []
         self.problems: list[str] = []
         self.misplaced: list[str] = []
         self.n_empty = 0
@@ -272,23 +299,46 @@ class _Finder:
 
     def _slices_of(self, key: str, image: Path, masks: dict[str, Path], grid: Grid) -> list[Case]:
         depth = grid.depth(self.axis)
-        is_filled = np.full(depth, self.every_slice)
-        for path in masks.values():
-            is_filled |= self._filled_slices(path, image, grid)
-        width = len(str(depth - 1))
+        own = [self.boxes.of_slice(key, index) for index in range(depth)]
         whole = self.boxes.of_image(key) or ()
+        is_there = np.stack([self._meant_by(boxes) for boxes in own], axis=1) | self.every_slice
+        readable = {}
+        for model, path in masks.items():
+            try:
+                is_there |= self._filled_slices(path, image, grid)
+                readable[model] = path
+            except InputError as error:
+                if not self.skip_unreadable:
+                    raise
+                self.unreadable.append(Lonely(key, (model,), str(error)))
+        if not readable:
+            return []
+        is_there[~is_there.any(axis=1), depth // 2] = True
+        width = len(str(depth - 1))
         cases = []
         for index in range(depth):
-            own = self.boxes.of_slice(key, index)
-            if not is_filled[index] and not own:
+            if not is_there[:, index].any():
                 self.n_empty += 1
                 continue
-            sources = {model: Source(path, index, self.axis) for model, path in masks.items()}
-            name = f"{key}:{index:0{width}d}"
-            cases.append(Case(name, Source(image, index, self.axis), sources, own or whole))
+            boxes = own[index] or whole
+            sources = {model: Source(path, index, self.axis) for model, path in readable.items()}
+            labels = self._chosen(is_there[:, index] | self._meant_by(boxes))
+            cases.append(Case(f"{key}:{index:0{width}d}", Source(image, index, self.axis), sources, boxes, labels))
         return cases
 
-    def _filled_slices(self, path: Path, image: Path, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _meant_by(self, boxes: Sequence[PromptBox]) -> NDArray[np.bool_]:
+        """Return which labels asked for boxes may mean, shape `(labels or 1,)`: one without label may mean any."""
+        meant = {None if box.label is None else label_number(box.label) for box in boxes}
+        every = None in meant or (self.labels is None and bool(meant))
+        return np.array([every or label in meant for label in self.labels or (0,)])
+
+    def _chosen(self, is_there: NDArray[np.bool_]) -> tuple[int, ...] | None:
+        if self.labels is None:
+            return None
+        return tuple(label for label, there in zip(self.labels, is_there, strict=True) if there)
+
+    def _filled_slices(self, path: Path, image: Path, grid: Grid) -> NDArray[np.bool_]:
+        """Return which slices have each label asked for, or any foreground, shape `(labels or 1, slices)`."""
         kind = sniff(path)
         if kind in FLAT_FORMATS:
             msg = f"{show_name(path)}: one picture, but {show_name(image)} is a volume; save the mask as one too"
@@ -302,4 +352,8 @@ class _Finder:
         if remark is not None:
             self.misplaced.append(f"{show_name(path)} ({remark.partition(': ')[2]})")
         others = tuple(other for other in range(3) if other != self.axis % 3)
-        return np.asarray(volume.labels.any(axis=others))
+        if self.labels is None:
+            return np.asarray(volume.labels.any(axis=others))[None]
+        white = volume.white if volume.white in self.labels else 1  # as `read_mask` has it
+        values = [int(label == white) if volume.white else label for label in self.labels]
+        return np.stack([(volume.labels == value).any(axis=others) & (value > 0) for value in values])

@@ -10,7 +10,7 @@ import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from segqa.data.dicom_frames import split_frames
-from segqa.data.files import decoding, show_name
+from segqa.data.files import decoding, is_hidden, show_name
 from segqa.data.grids import Grid, check_spacing
 from segqa.errors import InputError
 
@@ -27,7 +27,7 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's patient axes point left and
 
 def list_series(folder: Path) -> list[Path]:
     """Return the visible files of a folder in order of name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
 
 
 def read_dicom_header(path: Path) -> Grid:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
+_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def is_hidden(name: str) -> bool:
+    """Tell files and folders that nobody put there: of a leading dot, and those that file browsers leave."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
 def show_name(path: Path | str) -> str:
     """Return folder and name of a file for a message; escaped when they would break the line.
 

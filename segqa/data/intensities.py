@@ -19,11 +19,15 @@ def window_limits(window: tuple[float, float]) -> tuple[float, float]:
     """Return the darkest and brightest intensity of a window of `(centre, width)`.
 
     Raises:
-        InputError: The width is not above 0.
+        InputError: No two numbers, or the width is not above 0.
     """
-    centre, width = window
+    try:
+        centre, width = map(float, window)
+    except (TypeError, ValueError):
+        centre, width = np.nan, np.nan
     if not (np.isfinite(centre) and np.isfinite(width) and width > 0):
-        msg = f"window {centre} {width}: a centre and a width above 0 were expected, such as 40 400"
+        shown = " ".join(map(str, window)) if isinstance(window, (tuple, list)) else repr(window)
+        msg = f"window {shown}: a centre and a width above 0 were expected, such as 40 400"
         raise InputError(msg)
     return centre - width / 2, centre + width / 2
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segqa.data.boxes import case_key
-from segqa.data.files import files_below, list_some, show_name
+from segqa.data.files import files_below, is_hidden, list_some, show_name
 from segqa.data.formats import Format, sniff, split_name
 from segqa.errors import InputError
 
-_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net: CASE_0000 is the first channel of CASE
 
 Files = dict[str, Path]
@@ -55,6 +54,7 @@ def pair_files(images: Path, masks: Path | Mapping[str, Path]) -> Pairs:
     if images.is_file():
         models = {name: _only(files, images) for name, files in models.items()}
     _collapse_series(image_files, images, {key for files in models.values() for key in _with_folders(files)})
+    _refuse_mixed(image_files, images, {key for files in models.values() for key in files})
     for name, files in models.items():
         root = masks[name] if isinstance(masks, Mapping) else masks
         nested = root / name
@@ -73,7 +73,7 @@ def list_pictures(folder: Path) -> tuple[Files, list[str]]:
     ignored: list[str] = []
     for path in sorted(files_below([folder])):
         relative = path.relative_to(folder)
-        if any(part.startswith(".") or part.lower() in _JUNK for part in relative.parts):
+        if any(is_hidden(part) for part in relative.parts):
             continue
         if split_name(path.name)[1] or _is_picture(path):
             found.setdefault(case_key(relative.as_posix()), []).append(path)
@@ -178,8 +178,27 @@ def _collapse_series(files: Files, root: Path, partners: Collection[str]) -> Non
 
 
 def _is_series(folder: Path) -> bool:
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    files = _visible(folder)
+    return bool(files) and all(_is_dicom(path) for path in files)
+
+
+def _refuse_mixed(files: Files, root: Path, masks: Collection[str]) -> None:
+    """Refuse a folder that would be a series, and of which there is a mask, but for a file among the DICOM files."""
+    for folder in sorted({key.rpartition("/")[0] for key in files} & set(masks)):
+        inside = _visible(root / folder)
+        others = [path.name for path in inside if not _is_dicom(path)]
+        if len(others) < len(inside):
+            fact = f"{list_some(others, limit=3)} among its DICOM files"
+            msg = f"{show_name(root / folder)}: {fact} is none; keep nothing else in the folder of a series"
+            raise InputError(msg)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
+
+
+def _is_dicom(path: Path) -> bool:
     try:
-        return bool(files) and all(sniff(path) is Format.DICOM for path in files)
+        return sniff(path) is Format.DICOM
     except (InputError, OSError):
         return False

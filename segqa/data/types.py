@@ -58,6 +58,8 @@ class Case:
     masks: dict[str, Source]
     """Mask by model name."""
     boxes: tuple[PromptBox, ...] = ()
+    labels: tuple[int, ...] | None = None
+    """Of a slice, those of the labels asked for that are in it; `None` where all of them are looked for."""
 
 
 @dataclass(frozen=True, slots=True)

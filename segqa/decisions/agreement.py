@@ -30,7 +30,7 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         truth that have no score though their model has some, as of an object that a mask without boxes misses.
 
     Raises:
-        InputError: No row has a partner, or the truth has no row.
+        InputError: No row has a partner, or the truth has no row. Partners may all be undefined.
     """
     if scores.height and truth.is_empty():
         msg = (
@@ -47,7 +47,7 @@ def join_truth(scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         joined = kept.hstack(truth.select(added))
     else:
         joined = kept.join(truth.select(*KEY_COLUMNS, *added), on=list(KEY_COLUMNS), how="left", maintain_order="left")
-    if scores.height and joined.select(pl.all_horizontal(pl.col(added).is_null()).all()).item():
+    if scores.height and kept.join(truth, on=list(KEY_COLUMNS), how="semi").is_empty():
         ours, theirs = (", ".join(frame.select(KEY_COLUMNS).head(1).rows()[0]) for frame in (scores, truth))
         msg = f"no score has a true value: the scores begin with ({ours}), the truth with ({theirs}); "
         raise InputError(msg + "case, object, label and model must be the same in both")
@@ -72,10 +72,13 @@ def unscored_remark(scores: pl.DataFrame, truth: pl.DataFrame, joined: pl.DataFr
 def without_lost(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of objects; that of a file that is broken or not there stays only where its case has no other.
 
-    The objects of the case are then those that other models have there; this one has no score of them.
+    The objects of the case are then those that other models have there; this one has no score of them. A file that is
+    a volume is named without a slice, and has those of all slices.
     """
     is_object = pl.col("object").fill_null("") != ""
-    return frame.filter(is_object | ~is_object.any().over("case"))
+    volume = pl.col("case").str.replace(r":\d+$", "")
+    is_known = is_object.any().over("case") | ((pl.col("case") == volume) & is_object.any().over(volume))
+    return frame.filter(is_object | ~is_known)
 
 
 def defined_pairs(frame: pl.DataFrame) -> tuple[Floats, Floats]:

@@ -82,7 +82,7 @@ def find_masks(scores: pl.DataFrame, masks: Path | Mapping[str, Path], *, axis: 
     boxes = {row["case"]: (PromptBox(_box(row)),) for row in slices.iter_rows(named=True)}
     found: dict[str, Case] = {}
     for path in models.values():
-        for case in find_cases(path, models, boxes=boxes, allow_missing=True, axis=axis):
+        for case in find_cases(path, models, boxes=boxes, allow_missing=True, axis=axis, skip_unreadable=True):
             found.setdefault(case.name, case)
     return list(found.values())
 

@@ -25,6 +25,7 @@ from scipy.sparse import csr_array
 
 from segqa.data.boxes import asked_labels
 from segqa.data.cases import Cases, check_same_size, find_cases, slice_ranges
+from segqa.data.files import list_some
 from segqa.data.grids import compare_affines
 from segqa.data.masks import read_mask
 from segqa.data.objects import UNKNOWN_LABEL, find_objects
@@ -52,6 +53,7 @@ def find_evaluated(
     truth: Path,
     *,
     boxes: Mapping[str, tuple[PromptBox, ...]] | None = None,
+    labels: Sequence[int] | None = None,
     allow_missing: bool = False,
     axis: int = -1,
 ) -> Cases:
@@ -64,6 +66,7 @@ def find_evaluated(
         pred: Predicted masks, as `find_cases` takes them.
         truth: Reference masks.
         boxes: Prompt boxes by case.
+        labels: The labels to look at; all when `None`.
         allow_missing: Leave out files without partner.
         axis: Slicing axis of volumes.
 
@@ -73,7 +76,14 @@ def find_evaluated(
     if isinstance(pred, Path):
         models = {model: pred / model for model in pair_files(truth, pred).masks}
         pred = {model: path if path.is_dir() else pred for model, path in models.items()}
-    return find_cases(truth, {**pred, TRUTH: truth}, boxes=boxes, allow_missing=allow_missing, axis=axis)
+    masks = {**pred, TRUTH: truth}
+    return find_cases(truth, masks, boxes=boxes, labels=labels, allow_missing=allow_missing, axis=axis)
+
+
+def lonely_remark(found: Cases) -> list[str]:
+    """Return a line on files without partner that were left out, if there are any."""
+    some = list_some([str(one) for one in found.skipped], limit=3)
+    return [f"{len(found.skipped)} files without partner are left out: {some}"] if found.skipped else []
 
 
 def evaluate_cases(
@@ -146,7 +156,7 @@ def _evaluate_case(case: Case, labels: Sequence[int] | None, objects: Splitting)
         check_same_size(truth.shape, pred.shape, case.image, source)
         remark = compare_affines(reference.affine, picture.affine, slice_ranges(case.image, truth.shape))
         for row in evaluate_masks(
-            pred, truth, boxes=case.boxes, labels=labels, objects=objects, spacing=reference.spacing
+            pred, truth, boxes=case.boxes, labels=case.labels or labels, objects=objects, spacing=reference.spacing
         ):
             if remark is not None:
                 reason = remark if row["reason"] is None else f"{row['reason']}; {remark}"

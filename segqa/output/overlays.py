@@ -132,14 +132,14 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
     Raises:
         InputError: The case cannot be read.
     """
-    return _cut_out(case.name, read_case(case, reading), reading)
+    return _cut_out(case, read_case(case, reading), reading)
 
 
-def _cut_out(name: str, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:
+def _cut_out(case: Case, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:
+    labels = case.labels or reading.labels
     for model, label_map in loaded.masks.items():
-        objects = find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
-        for one in objects:
-            yield Seen(name, model, one, loaded.image.pixels)
+        for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=labels, objects=reading.objects):
+            yield Seen(case.name, model, one, loaded.image.pixels)
 
 
 def check_folder(folder: Path, cases: Iterable[Case]) -> None:

@@ -156,7 +156,9 @@ def _score_loaded(
     found = (
         (model, one, [*seen, *label_map.warnings, *loaded.remarks.get(one.box, ())])
         for model, label_map in loaded.masks.items()
-        for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=reading.labels, objects=reading.objects)
+        for one in find_objects(
+            label_map.pixels, boxes=loaded.boxes, labels=case.labels or reading.labels, objects=reading.objects
+        )
     )
     rows: list[Row] = []
     while some := list(islice(found, INPUTS_AT_ONCE)):

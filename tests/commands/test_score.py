@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image as PillowImage
+from polars.testing import assert_frame_equal
 
 from segqa import scores
 from segqa.data.masks import read_mask, write_mask
@@ -106,11 +107,57 @@ def test_the_boxes_of_a_coco_file_belong_to_the_label_of_their_category(score, d
 def test_a_volume_in_which_nothing_was_found_is_no_silent_success(score, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((16, 16, 5)))
-    np.save(tmp_path / "m.npy", np.zeros((16, 16, 5), np.uint8))
+    np.save(tmp_path / "m.npy", np.full((16, 16, 5), 0.4))
     result = score("v.npy", "m.npy")
     assert result.exit_code == 0
-    assert "warning: no object was scored: there is neither a box nor foreground in any mask" in result.stderr
-    assert "; probabilities count from 0.5" in result.stderr
+    (row,) = read_scores(tmp_path / "segqa" / "scores.csv").to_dicts()
+    assert (row["case"], row["box_source"], row["status"]) == ("v:2", "image", "warning")
+    assert row["reason"] == "probability-map: cut at 0.5; the largest is 0.4; empty-prediction"
+
+
+def test_a_volume_that_cannot_be_read_is_a_row_when_errors_are_skipped(score, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    volume = np.zeros((30, 30, 2), np.uint8)
+    volume[5:20, 5:20] = 1
+    for name in "images", "masks/x", "masks/y":
+        (tmp_path / name).mkdir(parents=True)
+        for stem in "ab":
+            np.save(tmp_path / name / f"{stem}.npy", volume)
+    np.save(tmp_path / "masks/y/a.npy", volume[:, :20])
+    stopped = score("images", "masks", "--axis", "2")
+    assert stopped.exit_code == 2
+    assert "1 volumes cannot be read: y/a.npy: mask 30 x 20 x 2" in stopped.stderr
+    assert score("images", "masks", "--axis", "2", "--on-error", "skip").exit_code == 4
+    table = read_scores(tmp_path / "segqa/scores.csv")
+    assert table.group_by("case", "model").len().height == 7
+    (row,) = table.filter(status="error").to_dicts()
+    assert (row["case"], row["model"]) == ("a", "y")
+    assert row["reason"].startswith("y/a.npy: mask 30 x 20 x 2, image 30 x 30 x 2")
+    shown = run("report", "--images", "images", "--masks", "masks", "--axis", "2")
+    assert shown.exit_code == 0, shown.stderr
+    assert run("rank", "--masks", "masks", "--axis", "2", "--copy-best", "best").exit_code == 0
+    np.save(tmp_path / "masks/x/a.npy", volume[:, :20])
+    (tmp_path / "images/b.npy").unlink()
+    lone = score("images", "masks", "--axis", "2", "--on-error", "skip")
+    assert lone.exit_code == 4
+    assert "4 of 4 rows could not be scored" in lone.stderr
+
+
+def test_labels_of_a_volume_are_scored_evaluated_and_shown_where_they_are(score, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = np.zeros((40, 40, 6), np.uint8)
+    labels[5:20, 5:20, :3], labels[22:38, 22:38, 3:] = 1, 2
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((40, 40, 6)))
+    np.save(tmp_path / "m.npy", labels)
+    assert score("v.npy", "m.npy", "--axis", "2", "--output", "all.csv").exit_code == 0
+    assert score("v.npy", "m.npy", "--axis", "2", "--labels", "1,2", "--output", "some.csv").exit_code == 0
+    every = read_scores(tmp_path / "all.csv")
+    assert every.height == 6
+    assert_frame_equal(read_scores(tmp_path / "some.csv"), every)
+    assert run("evaluate", "m.npy", "m.npy", "--axis", "2", "--labels", "1,2", "--output", "e.csv").exit_code == 0
+    assert pl.read_csv(tmp_path / "e.csv")["true_dice"].to_list() == [1.0] * 6
+    call = ("report", "some.csv", "--images", "v.npy", "--masks", "m.npy", "--axis", "2", "--labels", "1,2")
+    assert "have no picture" not in run(*call).stderr
 
 
 def test_a_demo_is_scored_to_a_table_a_file_and_a_record(score, demo, tmp_path):

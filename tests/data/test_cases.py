@@ -12,6 +12,7 @@ from PIL import Image
 from segqa.data.boxes import Box
 from segqa.data.cases import check_cases, check_same_size, find_cases, read_case
 from segqa.data.grids import compare_affines, orientation
+from segqa.data.reading import Reading
 from segqa.data.types import PromptBox, Source
 from segqa.errors import InputError
 
@@ -347,6 +348,43 @@ def test_a_volume_is_one_case_for_each_slice_with_foreground(images, masks, volu
     loaded = read_case(found[0])
     assert loaded.image.pixels.shape == (4, 5, 3)
     assert np.array_equal(loaded.masks["masks"].pixels, volume[1][:, :, 3].T)
+
+
+def test_a_label_is_looked_for_in_its_slices_alone(images, masks, volume):
+    found = find_cases(images, masks, labels=[1, 2])
+    assert [(case.name, case.labels) for case in found] == [("v:03", (1,)), ("v:07", (2,))]
+    found = find_cases(images, masks, labels=[2])
+    assert names(found) == ["v:07"]
+    assert found.empty_slices == 11
+    some = find_cases(images, masks, labels=[1, 2], boxes={"v:3": (PromptBox(Box(0, 0, 2, 2), "2"),)})
+    assert [(case.name, case.labels) for case in some] == [("v:03", (1, 2)), ("v:07", (2,))]
+    other = find_cases(images, masks, labels=[2], boxes={"v:3": (PromptBox(Box(0, 0, 2, 2), "1"),)})
+    assert names(other) == ["v:07"]
+    unlabelled = find_cases(images, masks, labels=[1, 2], boxes={"v": (PromptBox(Box(0, 0, 2, 2)),)})
+    assert [case.labels for case in unlabelled] == [(1, 2), (1, 2)]
+
+
+def test_what_no_mask_of_a_volume_has_is_missed_in_its_middle_slice(images, masks, volume):
+    found = find_cases(images, masks, labels=[2, 9])
+    assert [(case.name, case.labels) for case in found] == [("v:06", (9,)), ("v:07", (2,))]
+    nifti(masks / "v.nii.gz", np.zeros_like(volume[1]))
+    found = find_cases(images, masks, boxes={"v": (PromptBox(Box(0, 0, 2, 2)),)})
+    assert [(case.name, len(case.boxes)) for case in found] == [("v:06", 1)]
+    assert found.empty_slices == 11
+    boxes = {"v:2": (PromptBox(Box(0, 0, 2, 2), "1"),)}
+    assert names(find_cases(images, masks, boxes=boxes)) == ["v:02"]
+    assert [(one.name, one.labels) for one in find_cases(images, masks, boxes=boxes, labels=[1, 2])] == [
+        ("v:02", (1,)),
+        ("v:06", (2,)),
+    ]
+
+
+@pytest.mark.parametrize(("asked", "name"), [(1, "v:03"), (255, "v:03"), (2, "v:06")])
+def test_the_label_of_a_white_volume_is_found_as_its_masks_are_read(images, masks, volume, asked, name):
+    nifti(masks / "v.nii.gz", np.uint8(volume[1] == 1) * np.uint8(255))
+    (case,) = find_cases(images, masks, labels=[asked])
+    assert case.name == name
+    assert (read_case(case, Reading(labels=(asked,))).masks["masks"].pixels == asked).any() == (asked != 2)
 
 
 def test_another_axis_gives_other_slices(images, masks, volume):

@@ -439,6 +439,18 @@ def test_slices_of_different_sizes_are_refused(tmp_path, ramp):
         read_image(Source(tmp_path / "p1", 0))
 
 
+def test_what_lies_among_the_files_of_a_series_is_named_or_is_junk(tmp_path, ramp):
+    for number in range(2):
+        dicom(tmp_path / "images" / "p1" / f"{number}.dcm", ramp, z=number, number=number)
+    (tmp_path / "images" / "p1" / "Thumbs.db").write_bytes(b"thumbs")
+    (tmp_path / "masks").mkdir()
+    nifti(tmp_path / "masks" / "p1.nii", np.ones((*ramp.T.shape, 2), np.uint8))
+    assert len(find_cases(tmp_path / "images", tmp_path / "masks")) == 2
+    (tmp_path / "images" / "p1" / "report.txt").write_text("as usual")
+    with pytest.raises(InputError, match=r"images/p1: report\.txt among its DICOM files is none"):
+        find_cases(tmp_path / "images", tmp_path / "masks")
+
+
 def test_two_series_in_a_folder_are_refused(tmp_path, ramp):
     for series in ("1.1", "1.2"):
         dicom(tmp_path / "images" / "p1" / f"{series}.dcm", ramp, series=series)

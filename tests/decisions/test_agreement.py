@@ -43,6 +43,13 @@ def test_truth_is_joined_by_its_keys_and_rows_stay():
     assert joined.select(KEY_COLUMNS).equals(scores.select(KEY_COLUMNS))
 
 
+def test_a_truth_of_nothing_but_undefined_rows_is_joined():
+    truth = frame().select(KEY_COLUMNS).with_columns(true_dice=pl.lit(None, pl.Float64))
+    table = agreement.agreement_table(agreement.join_truth(frame(), truth))
+    assert table["n"].to_list() == [0, 0, 0]
+    assert table["n_undefined"].to_list() == [2, 3, 5]
+
+
 def test_what_only_the_truth_has_counts_against_its_model():
     scores = frame().filter(model="k")
     truth = frame().select(KEY_COLUMNS).with_columns(true_dice=pl.lit(1.0))
@@ -57,6 +64,12 @@ def test_what_only_the_truth_has_counts_against_its_model():
 
 def test_a_lost_file_is_the_objects_that_others_have_there():
     rows = [("a", "", "x"), ("a", "1", "y"), ("a", "2", "y"), ("b", "", "x")]
+    table = pl.DataFrame(rows, schema=["case", "object", "model"], orient="row")
+    assert agreement.without_lost(table).rows() == rows[1:]
+
+
+def test_a_lost_volume_is_the_objects_that_others_have_in_its_slices():
+    rows = [("v", "", "x"), ("v:1", "1", "y"), ("v:2", "", "y"), ("w", "", "x"), ("u:1", "1", "y")]
     table = pl.DataFrame(rows, schema=["case", "object", "model"], orient="row")
     assert agreement.without_lost(table).rows() == rows[1:]
 
