@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,9 +29,12 @@ from segqa.commands.options import (
     parse_masks,
 )
 from segqa.commands.results import DEFAULT_SCORES, check_output, hand_over, keep_apart, spare_inputs
-from segqa.commands.scoring import announce, learn, tell_doubts, write_record
+from segqa.commands.scoring import announce, learn, read_finished, tell_doubts, write_record
 from segqa.errors import ExitCode, InputError
 from segqa.weights import DEFAULT_EVALUATOR
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "box_source", "status", "reason"]
 
@@ -83,7 +86,6 @@ def score(
     from segqa.data.reading import Reading
     from segqa.output.runrecord import record_path
     from segqa.runtime import require_torch
-    from segqa.schema import TableName
     from segqa.scores import plan_score, run_score, to_table
 
     if error_maps is not None:
@@ -95,9 +97,8 @@ def score(
     spare_inputs(record_path(target), *side_files)
     keep_apart(target, record_path(target), folder=error_maps)
     journal = target.with_name(f".{target.name}.journal")
-    if output is not None and output.exists() and not overwrite and not (resume and journal.exists()):
-        msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
-        raise InputError(msg)
+    if not resume and not overwrite:
+        _spare_table(output)
     reading = Reading(parse_labels(labels), objects, window=window, nan=nan, on_error=on_error)
     plan = plan_score(
         images,
@@ -114,6 +115,14 @@ def score(
         workers=workers,
         ray=ray,
     )
+    if resume and not journal.exists():
+        if (finished := read_finished(plan, target)) is not None:
+            console.note(f"{target}: this run came to its end; nothing is left to do")
+            _show(finished, file_format)
+            _end(finished)
+            return
+        if not overwrite:
+            _spare_table(output)
     if error_maps is not None:
         from segqa.output.overlays import check_folder
 
@@ -125,8 +134,7 @@ def score(
     plan = learn(plan, journal=journal if resume else None)
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
-    title = f"Predicted quality of {table.height} objects"
-    hand_over(table, output=target, file_format=file_format, schema=TableName.SCORES, title=title, shown=SHOWN)
+    _show(table, file_format, output=target)
     write_record(table, plan, target, time.monotonic() - start)
     if error_maps is not None:
         from segqa.output.overlays import write_error_maps
@@ -134,6 +142,24 @@ def score(
         n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
         console.note(f"{n_maps} error maps written to {error_maps}")
     journal.unlink(missing_ok=True)  # last, so that `--resume` draws the maps of a run that was killed among them
+    _end(table)
+
+
+def _spare_table(output: Path | None) -> None:
+    if output is not None and output.exists():
+        msg = f"{output}: exists; choose another --output, or replace it with --overwrite"
+        raise InputError(msg)
+
+
+def _show(table: pl.DataFrame, file_format: Format, *, output: Path | None = None) -> None:
+    from segqa.schema import TableName
+
+    title = f"Predicted quality of {table.height} objects"
+    hand_over(table, output=output, file_format=file_format, schema=TableName.SCORES, title=title, shown=SHOWN)
+
+
+def _end(table: pl.DataFrame) -> None:
+    """Tell what is odd about the rows, and end with 4 when some could not be scored."""
     counts = tell_doubts(table)
     if counts.failed:
         console.warn(f"{counts.failed} of {counts.read} rows could not be scored; see `reason`")

@@ -47,6 +47,7 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
     from dataclasses import asdict
 
     from segqa.output.runrecord import RunRecord, WeightsUsed, count_rows, record_path, write_run_record
+    from segqa.weights import hash_file
 
     info = plan.evaluator.info
     used = WeightsUsed(info.path.stem, info.sha256, str(info.card.get("licence", "not stated")))
@@ -63,8 +64,26 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
         weights=used,
         counts=count_rows(table),
         seconds=seconds,
+        key=plan.key(),
+        table_sha256=hash_file(target) if target.is_file() else None,
     )
     write_run_record(record_path(target), record)
+
+
+def read_finished(plan: ScorePlan, target: Path) -> pl.DataFrame | None:
+    """Return the table of a run of the same plan that came to its end; `None` if there is none, or it was changed."""
+    import json
+
+    from segqa.output.runrecord import record_path
+    from segqa.output.tables import read_scores
+    from segqa.weights import hash_file
+
+    try:
+        record = json.loads(record_path(target).read_text(encoding="utf-8"))
+        is_same = record["key"] == plan.key() and record["table_sha256"] == hash_file(target)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read_scores(target) if is_same else None
 
 
 def _taught(plan: ScorePlan) -> list[str] | None:

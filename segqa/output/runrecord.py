@@ -56,6 +56,10 @@ class RunRecord:
     weights: WeightsUsed | None
     counts: Counts
     seconds: float
+    key: str | None = None
+    """What a resumed run must share with this one; see `journal.journal_key`."""
+    table_sha256: str | None = None
+    """Of the table's file, by which it is known to be this run's."""
 
 
 def record_path(table: Path) -> Path:

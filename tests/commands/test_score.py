@@ -287,6 +287,31 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(score, demo, tmp_path
     assert not (tmp_path / "segqa/.scores.csv.journal").exists()
 
 
+def test_a_run_that_came_to_its_end_is_not_done_again(score, demo, tmp_path, monkeypatch):
+    call = ("demo/images", "demo/masks", "--output", "mine.csv", "--format", "csv")
+    first = score(*call)
+    with monkeypatch.context() as patch:
+        patch.setattr(scores, "score_cases", None)
+        again = score(*call, "--resume")
+        assert (again.exit_code, again.stdout) == (0, first.stdout)
+        assert "mine.csv: this run came to its end; nothing is left to do" in again.stderr
+    other = score(*call, "--resume", "--labels", 1)
+    assert other.exit_code == 2
+    assert other.stderr.startswith("error: mine.csv: exists; ")
+    (tmp_path / "mine.csv").write_bytes((tmp_path / "mine.csv").read_bytes() + b"\n")
+    assert score(*call, "--resume").exit_code == 2
+    assert score(*call, "--resume", "--overwrite").exit_code == 0
+    (tmp_path / "mine.run.json").unlink()
+    assert score(*call, "--resume").exit_code == 2
+
+
+def test_a_run_that_ended_with_rows_that_failed_ends_so_again(score, demo, tmp_path):
+    path = tmp_path / "demo/masks/careful/phantom_01.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    codes = {score("demo/images", "demo/masks", "--on-error", "skip", *more).exit_code for more in ((), ("--resume",))}
+    assert codes == {4}
+
+
 def test_boxes_change_the_scores(score, demo, tmp_path):
     assert score("demo/images", "demo/masks", "--output", "without.csv").exit_code == 0
     assert score("demo/images", "demo/masks", "--output", "with.csv", "--boxes", "demo/boxes.json").exit_code == 0
