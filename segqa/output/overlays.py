@@ -196,7 +196,7 @@ def _see_or_skip(case: Case, reading: Reading) -> Iterator[Seen]:
 
 def load_judge(weights: Path) -> QualityNetwork:
     """Return the network of a weights file for error maps, on the CPU; `MissingExtraError` without PyTorch."""
-    require_torch("error maps")
+    require_torch("--error-maps")
     from segqa.quality.storage import load_network
 
     return load_network(weights)
