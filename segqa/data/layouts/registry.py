@@ -52,5 +52,5 @@ def choose_layout(images: Path, truth: Path | None, *, wanted: str = "auto") -> 
         reason = layout.recognise(images, truth)
         if reason is not None:
             return name, reason
-    msg = f"{images}: none of the layouts {', '.join(LAYOUTS)}; give images and references as two folders"
-    raise InputError(msg)
+    msg = f"{images}: none of the layouts {', '.join(LAYOUTS)}; "
+    raise InputError(msg + "give the data set's folder, or images and references as two folders")

@@ -1,23 +1,25 @@
 """SA-Med2D-20M: `images/{modality}--{dataset}--{case}--{slice}.png`, many masks an image.
 
 A mask has the image's name and `--{class}_{instance}` behind it. Objects may overlap. Classes count from 0 there; a
-label map has 0 for the background, so class 3 is value 4.
+label map has 0 for the background, so class 3 is value 4. Each source has classes of its own, which
+`SAMed2D_v1_class_mapping_id.json` names: `{"AMOS": {"liver": "5"}}`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from segqa.data.files import list_some, show_name
+from segqa.data.files import list_some, read_json, show_name
 from segqa.data.layouts.dataset import Dataset, Finding, LabelledCase, LeftOut, TrueObject, Truth
 from segqa.data.masks import read_mask
 from segqa.data.types import Source
 from segqa.errors import InputError
 
+_MAPPING = "SAMed2D_v1_class_mapping_id.json"
 _NAMING = "MODALITY--DATASET--CASE--SLICE--CLASS_INSTANCE.png"
 _MASK = re.compile(r"(?P<image>.+?--.+?--.+?--.+)--(?P<class>\d+)_(?P<instance>\d+)\.png")
 
@@ -40,7 +42,7 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
     root = images if truth is None else images.parent
     picture_folder, mask_folder = (images / "images", images / "masks") if truth is None else (images, truth)
     masks: dict[str, list[Path]] = defaultdict(list)
-    values: set[int] = set()
+    sources: dict[int, set[str]] = defaultdict(set)
     for path in sorted(mask_folder.glob("*.png")):
         match = _MASK.fullmatch(path.name)
         if match is None:
@@ -49,7 +51,7 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
             )
             raise InputError(msg)
         masks[match["image"]].append(path)
-        values.add(int(match["class"]) + 1)
+        sources[int(match["class"])].add(match["image"].split("--")[1])
     pictures = {path.stem: path for path in sorted(picture_folder.glob("*.png"))}
     lonely = [LeftOut(stem, "image without mask") for stem in pictures if stem not in masks]
     lonely += [LeftOut(stem, "mask without image") for stem in masks if stem not in pictures]
@@ -61,8 +63,29 @@ def read(images: Path, truth: Path | None, finding: Finding) -> Dataset:
         msg = f"{show_name(mask_folder)}: no masks named {_NAMING} in {mask_folder}; choose another --layout"
         raise InputError(msg)
     cases = [_case(pictures[stem], masks[stem]) for stem in pictures if stem in masks]
-    labels = {value: f"class {value - 1:04d}" for value in sorted(values)}
+    mapping = _read_mapping(root)
+    labels = {number + 1: _name(number, sources[number], mapping) for number in sorted(sources)}
     return Dataset(root.resolve().name, tuple(cases), labels, has_instances=True, left_out=tuple(lonely))
+
+
+def _read_mapping(root: Path) -> Mapping[str, Mapping[int, str]]:
+    """Return name by class by source; empty where the data set's table of them is not there."""
+    path = next((path for path in (root / _MAPPING, root / "annotations" / _MAPPING) if path.is_file()), None)
+    content = {} if path is None else read_json(path)
+    try:
+        return {source: {int(number): name for name, number in names.items()} for source, names in content.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        msg = (
+            f'{show_name(path or root)}: classes by source were expected, {{"AMOS": {{"liver": "5"}}}}; remove the file'
+        )
+        raise InputError(msg) from error
+
+
+def _name(number: int, sources: Iterable[str], mapping: Mapping[str, Mapping[int, str]]) -> str:
+    """Return what a class is called; by its number where nobody says it, or its sources differ."""
+    names = {mapping.get(source, {}).get(number) for source in sources}
+    name = names.pop() if len(names) == 1 else None
+    return name or f"class {number:04d}"
 
 
 def _case(picture: Path, masks: Sequence[Path]) -> LabelledCase:

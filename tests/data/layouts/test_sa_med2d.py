@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from segqa.data.layouts.dataset import Finding, read_labelled
@@ -48,3 +50,28 @@ def test_a_mask_of_another_name_is_refused(root, draw):
 
     with pytest.raises(InputError, match="not named MODALITY"):
         LAYOUTS["sa-med2d"].read(root, None, Finding())
+
+
+@pytest.mark.parametrize("folder", [".", "annotations"])
+def test_classes_have_the_names_that_their_source_gives_them(root, draw, folder):
+    mapping = {"AMOS": {"liver": "5", "spleen": 11}, "BTCV": {"liver": "5", "aorta": "11"}}
+    (root / folder).mkdir(exist_ok=True)
+    (root / folder / "SAMed2D_v1_class_mapping_id.json").write_text(json.dumps(mapping))
+    assert read(root).labels == {6: "liver", 12: "spleen"}
+
+    other = STEM.replace("AMOS", "BTCV")
+    draw(root / "images" / f"{other}.png")
+    for number in ("0005_000", "0011_000", "0012_000"):
+        draw(root / "masks" / f"{other}--{number}.png", (2, 3, 38, 28), values=[255])
+    assert read(root).labels == {
+        6: "liver",
+        12: "class 0011",
+        13: "class 0012",
+    }  # of 11 the sources say different things
+
+
+@pytest.mark.parametrize("content", [["liver"], {"AMOS": ["liver"]}, {"AMOS": {"liver": "five"}}])
+def test_names_of_another_form_are_refused(root, content):
+    (root / "SAMed2D_v1_class_mapping_id.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"mapping_id\.json: classes by source were expected"):
+        read(root)
