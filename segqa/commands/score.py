@@ -86,6 +86,7 @@ def score(
     segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
     """
     from segqa.data.reading import Reading
+    from segqa.journal import remove_journal
     from segqa.output.runrecord import record_path
     from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
@@ -141,7 +142,7 @@ def score(
     _show(table, file_format, output=target)
     write_record(table, plan, target, time.monotonic() - start, key=key)
     _draw_maps(plan, error_maps)
-    journal.unlink(missing_ok=True)  # last, so that `--resume` draws the maps of a run that was killed among them
+    remove_journal(journal)  # last, so that `--resume` draws the maps of a run that was killed among them
     _end(table)
 
 
