@@ -137,6 +137,11 @@ def test_a_volume_that_cannot_be_read_is_a_row_when_errors_are_skipped(score, ru
     shown = run("report", "--images", "images", "--masks", "masks", "--axis", "2")
     assert shown.exit_code == 0, shown.stderr
     assert run("rank", "--masks", "masks", "--axis", "2", "--copy-best", "best").exit_code == 0
+    (tmp_path / "images/b.npy").write_bytes((tmp_path / "images/b.npy").read_bytes()[:20])
+    assert score("images", "masks", "--axis", "2", "--on-error", "skip", "--overwrite").exit_code == 4
+    lost = read_scores(tmp_path / "segqa/scores.csv").filter(case="b")
+    assert lost["model"].to_list() == ["x", "y"]
+    assert lost["reason"].str.starts_with("images/b.npy: ").all()  # what is wrong is the image, not the masks
     np.save(tmp_path / "masks/x/a.npy", volume[:, :20])
     (tmp_path / "images/b.npy").unlink()
     lone = score("images", "masks", "--axis", "2", "--on-error", "skip")
