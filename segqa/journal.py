@@ -52,7 +52,7 @@ class Journal:
     ...     for case in cases_without(journal.rows):
     ...         journal.append(score(case))
     ...     write_table(pl.DataFrame(journal.rows), output)
-    >>> path.unlink()                                          # the result is complete and written elsewhere
+    >>> remove_journal(path)                                   # the result is complete and written elsewhere
 
     Attributes:
         rows: Every row of the journal, those of the resumed run first.
@@ -134,6 +134,19 @@ def finished_rows(path: Path, key: str) -> list[dict[str, Any]]:
         InputError: The journal belongs to another run, or cannot be read.
     """
     return _read(path, key)[0] if path.exists() else []
+
+
+def remove_journal(path: Path) -> None:
+    """Remove the journal of a run whose result is written, unless another run writes it by now.
+
+    Where a run draws error maps, or measures what no journal keeps, another may begin before it ends.
+    """
+    try:
+        with path.open("ab") as file:
+            _lock(file, path)
+    except (FileNotFoundError, InputError):
+        return
+    path.unlink(missing_ok=True)
 
 
 def _read(path: Path, key: str) -> tuple[list[dict[str, Any]], int]:

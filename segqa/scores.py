@@ -70,6 +70,7 @@ class ScorePlan:
         options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
         options["models"] = sorted({model for case in self.cases for model in case.masks})
         options["runner"] = self.evaluator.runner.name
+        options["lost"] = [list(row.values()) for row in _lost_rows(self)]
         return journal_key(
             options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *files_below(self.side_files)]
         )
@@ -230,9 +231,6 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
     Raises:
         InputError: A case cannot be read and errors stop the run; the journal is of another run.
     """
-    lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
-    lost += [error_row(one.case, model, one.text) for one in plan.cases.unreadable for model in one.models]
-    keep_lost = plan.reading.on_error == "skip"
     if journal is None:
         yield from _score(plan, plan.cases)
     else:
@@ -242,8 +240,16 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
             for rows in _score(plan, left) if left else ():
                 kept.append([{"rows": rows}])
                 yield rows
-    if keep_lost and lost:
+    if lost := _lost_rows(plan):
         yield lost
+
+
+def _lost_rows(plan: ScorePlan) -> list[Row]:
+    """Return the rows of files that are no part of a case; none unless errors become rows."""
+    if plan.reading.on_error == "stop":
+        return []
+    lost = [error_row(one.case, model, f"without partner: {one}") for one in plan.cases.skipped for model in one.models]
+    return lost + [error_row(one.case, model, one.text) for one in plan.cases.unreadable for model in one.models]
 
 
 def _score(plan: ScorePlan, cases: Iterable[Case]) -> Iterator[list[Row]]:

@@ -167,7 +167,9 @@ def _work_there(job: str, folder: Path, packed: list[Any], item: Any) -> tuple[A
         import ray
         from threadpoolctl import threadpool_limits
 
-        threadpool_limits(1, user_api="blas")  # its core is its own; and last digits depend on the number
+        # Its core is its own, and last digits depend on the number of threads: of libraries that are there and to come.
+        threadpool_limits(1, user_api="blas")
+        os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
             os.chdir(folder)  # where relative paths begin
         except OSError:

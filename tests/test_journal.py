@@ -3,7 +3,7 @@ import os
 import pytest
 
 from segqa.errors import InputError
-from segqa.journal import Journal, finished_rows, journal_key
+from segqa.journal import Journal, finished_rows, journal_key, remove_journal
 
 ROWS = [{"case": "ä\n", "dice": 1 / 3}, {"case": "b", "dice": None}, {"case": "c", "dice": 1.0}]
 
@@ -132,6 +132,20 @@ def disk():
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_that_ends_leaves_the_journal_of_one_that_began_meanwhile(path):
+    pytest.importorskip("fcntl")
+    with Journal(path, "k"):
+        pass
+    with Journal(path, "k") as later:
+        later.append(ROWS[:1])
+        remove_journal(path)
+        later.append(ROWS[1:])
+    assert finished_rows(path, "k") == ROWS
+    remove_journal(path)
+    assert not path.exists()
+    remove_journal(path.parent / "none" / "x")
 
 
 def test_a_full_disk_ends_in_one_line_and_the_rows_before_it_are_kept(path, disk):

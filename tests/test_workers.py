@@ -21,6 +21,7 @@ def cluster():
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "2")  # Ray says 1 where nobody says more
         ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
         yield RayCluster("local")
         ray.shutdown()
@@ -87,6 +88,7 @@ def test_the_cluster_works_in_the_callers_folder_on_one_thread_and_opens_the_wor
 
     def count_threads():
         import numpy  # noqa: F401  # whose library of matrices is asked
+        import scipy.linalg  # noqa: F401  # and its own, which is opened late
         from threadpoolctl import threadpool_info
 
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}

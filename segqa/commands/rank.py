@@ -181,13 +181,13 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
     from segqa.output.tables import write_table
     from segqa.scores import run_score, to_table
 
-    start = time.monotonic()
+    start, key = time.monotonic(), plan.key()
     announce(plan)
     plan = learn(plan)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)
     write_table(table, DEFAULT_SCORES)
     console.note(f"{table.height} rows written to {DEFAULT_SCORES}")
-    write_record(table, plan, DEFAULT_SCORES, time.monotonic() - start)
+    write_record(table, plan, DEFAULT_SCORES, time.monotonic() - start, key=key)
     tell_doubts(table)
     return table

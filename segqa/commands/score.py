@@ -36,6 +36,8 @@ from segqa.weights import DEFAULT_EVALUATOR
 if TYPE_CHECKING:
     import polars as pl
 
+    from segqa.scores import ScorePlan
+
 SHOWN = ["case", "object", "label", "model", "predicted_dice", "lower", "upper", "box_source", "status", "reason"]
 
 
@@ -84,6 +86,7 @@ def score(
     segqa score volume.nii.gz prediction.nii.gz --window 40 400 --labels 1,2
     """
     from segqa.data.reading import Reading
+    from segqa.journal import remove_journal
     from segqa.output.runrecord import record_path
     from segqa.runtime import require_torch
     from segqa.scores import plan_score, run_score, to_table
@@ -115,18 +118,20 @@ def score(
         workers=workers,
         ray=ray,
     )
-    if resume and not journal.exists():
-        if (finished := read_finished(plan, target)) is not None:
-            console.note(f"{target}: this run came to its end; nothing is left to do")
-            _show(finished, file_format)
-            _end(finished)
-            return
-        if not overwrite:
-            _spare_table(output)
+    key = plan.key()  # before any file is read: one that changes meanwhile belongs to another run
     if error_maps is not None:
         from segqa.output.overlays import check_folder
 
         check_folder(error_maps, plan.cases)
+    if resume and not journal.exists():
+        if (finished := read_finished(key, target)) is not None:
+            console.note(f"{target}: this run came to its end; nothing is left to score")
+            _show(finished, file_format)
+            _draw_maps(plan, None if dry_run else error_maps)
+            _end(finished)
+            return
+        if not overwrite:
+            _spare_table(output)
     announce(plan)
     if dry_run:
         console.result(f"{len(plan.cases)} cases would be scored into {target}")
@@ -135,13 +140,9 @@ def score(
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     _show(table, file_format, output=target)
-    write_record(table, plan, target, time.monotonic() - start)
-    if error_maps is not None:
-        from segqa.output.overlays import write_error_maps
-
-        n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, error_maps)
-        console.note(f"{n_maps} error maps written to {error_maps}")
-    journal.unlink(missing_ok=True)  # last, so that `--resume` draws the maps of a run that was killed among them
+    write_record(table, plan, target, time.monotonic() - start, key=key)
+    _draw_maps(plan, error_maps)
+    remove_journal(journal)  # last, so that `--resume` draws the maps of a run that was killed among them
     _end(table)
 
 
@@ -156,6 +157,15 @@ def _show(table: pl.DataFrame, file_format: Format, *, output: Path | None = Non
 
     title = f"Predicted quality of {table.height} objects"
     hand_over(table, output=output, file_format=file_format, schema=TableName.SCORES, title=title, shown=SHOWN)
+
+
+def _draw_maps(plan: ScorePlan, folder: Path | None) -> None:
+    if folder is None:
+        return
+    from segqa.output.overlays import write_error_maps
+
+    n_maps = write_error_maps(plan.cases, plan.reading, plan.evaluator.info.path, folder)
+    console.note(f"{n_maps} error maps written to {folder}")
 
 
 def _end(table: pl.DataFrame) -> None:

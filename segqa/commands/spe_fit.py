@@ -50,6 +50,7 @@ def spe_fit(
     --test-masks test/masks --predictions test/predictions --out spe.bundle
     """
     from segqa.data.files import check_writable
+    from segqa.journal import remove_journal
     from segqa.spe import fitting
     from segqa.spe.bundle import save_bundle
     from segqa.spe.engines import create_engine
@@ -88,7 +89,7 @@ def spe_fit(
         workers=None if ray is None else join_cluster(ray, device=place),
     )
     save_bundle(bundle, out)
-    journal.unlink(missing_ok=True)
+    remove_journal(journal)
     title = f"{len(bundle.settings.models)} models, {bundle.settings.n_test} test images, leave-one-out"
     console.table(fitting.mapping_table(bundle), title=title)
     if plots is not None:

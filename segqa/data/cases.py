@@ -28,11 +28,11 @@ __all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "f
 
 @dataclass(frozen=True, slots=True)
 class Lonely:
-    """A file without partner, or a volume of masks that cannot be cut into slices."""
+    """A file without partner, or an image or a volume of masks that cannot be opened."""
 
     case: str
     models: tuple[str, ...]
-    """Whose mask has no image, who have no mask of the image, or whose mask it is."""
+    """Whose mask has no image or no readable one, who have no mask of the image, or whose mask it is."""
     text: str
     """The file as it lies below the folder that was given, and what it lacks or is wrong with it."""
 
@@ -48,7 +48,7 @@ class Cases:
     skipped: tuple[Lonely, ...] = ()
     """Files without a partner, left out because missing ones were allowed."""
     unreadable: tuple[Lonely, ...] = ()
-    """Masks of volumes that cannot be read, left out because this was asked for."""
+    """Images that cannot be opened, and masks of volumes, left out because this was asked for."""
     ignored: tuple[str, ...] = ()
     """Visible files that are no pictures, or further channels."""
     unused_boxes: tuple[str, ...] = ()
@@ -129,8 +129,8 @@ def find_cases(
         remedy: What a user can do about files without partner.
         axis: Slicing axis of volumes; see `volumes.py` for the order of axes.
         every_slice: Whether slices with neither box nor foreground are cases, too.
-        skip_unreadable: Whether to leave out masks of volumes that cannot be read instead of refusing them; all other
-            files are looked at by `check_cases` or when they are read.
+        skip_unreadable: Whether to leave out images that cannot be opened, and masks of volumes, instead of refusing
+            them; all other files are looked at by `check_cases` or when they are read.
 
     Returns:
         Cases in order of name. Files are checked by `check_cases`; here only volumes are opened.
@@ -276,7 +276,13 @@ class _Finder:
         masks = {model: files[key] for model, files in self.pairs.masks.items() if key in files}
         if not masks:
             return []
-        grid = self._volume_grid(image)
+        try:
+            grid = self._volume_grid(image)
+        except InputError as error:
+            if self.skip_unreadable:  # else `check_cases` will complain of it
+                self.unreadable.append(Lonely(key, tuple(masks), str(error)))
+                return []
+            grid = None
         if grid is not None:
             try:
                 return self._slices_of(key, image, masks, grid)
@@ -287,14 +293,15 @@ class _Finder:
         return [Case(key, Source(image), sources, self.boxes.of_image(key) or ())]
 
     def _volume_grid(self, path: Path) -> Grid | None:
-        """Return the grid of a volume; `None` for a flat file, or one that `check_cases` will complain of."""
-        try:
-            kind = sniff(path)
-            if kind in FLAT_FORMATS:
-                return None
-            grid = read_grid(path, kind, "image")
-        except InputError:
+        """Return the grid of a volume; `None` for a flat file.
+
+        Raises:
+            InputError: It is damaged, or of no format.
+        """
+        kind = sniff(path)
+        if kind in FLAT_FORMATS:
             return None
+        grid = read_grid(path, kind, "image")
         return grid if grid.depth() > 1 else None
 
     def _slices_of(self, key: str, image: Path, masks: dict[str, Path], grid: Grid) -> list[Case]:

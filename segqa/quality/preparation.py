@@ -330,8 +330,11 @@ def _find_shard(out: Path, number: int, names: Sequence[str], inputs: Mapping[st
 
 
 def _finish_shard(shard: _Shard, made: Iterator[Prepared]) -> Iterator[int]:
-    """Write a shard unless it is there, and yield the number of records of each case."""
-    if shard.path.exists():
+    """Write a shard unless it was there, and yield the number of records of each case.
+
+    What was prepared comes in the order of what was missing: a shard that another run wrote meanwhile takes its own.
+    """
+    if shard.path.exists() and not shard.missing:
         rows = read_rows(shard.path)
         yield from (sum(row["case"] == name for row in rows) for name in shard.pieces)
     else:

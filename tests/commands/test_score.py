@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import polars as pl
@@ -136,6 +137,11 @@ def test_a_volume_that_cannot_be_read_is_a_row_when_errors_are_skipped(score, ru
     shown = run("report", "--images", "images", "--masks", "masks", "--axis", "2")
     assert shown.exit_code == 0, shown.stderr
     assert run("rank", "--masks", "masks", "--axis", "2", "--copy-best", "best").exit_code == 0
+    (tmp_path / "images/b.npy").write_bytes((tmp_path / "images/b.npy").read_bytes()[:20])
+    assert score("images", "masks", "--axis", "2", "--on-error", "skip", "--overwrite").exit_code == 4
+    lost = read_scores(tmp_path / "segqa/scores.csv").filter(case="b")
+    assert lost["model"].to_list() == ["x", "y"]
+    assert lost["reason"].str.starts_with("images/b.npy: ").all()  # what is wrong is the image, not the masks
     np.save(tmp_path / "masks/x/a.npy", volume[:, :20])
     (tmp_path / "images/b.npy").unlink()
     lone = score("images", "masks", "--axis", "2", "--on-error", "skip")
@@ -294,7 +300,7 @@ def test_a_run_that_came_to_its_end_is_not_done_again(score, demo, tmp_path, mon
         patch.setattr(scores, "score_cases", None)
         again = score(*call, "--resume")
         assert (again.exit_code, again.stdout) == (0, first.stdout)
-        assert "mine.csv: this run came to its end; nothing is left to do" in again.stderr
+        assert "mine.csv: this run came to its end; nothing is left to score" in again.stderr
     other = score(*call, "--resume", "--labels", 1)
     assert other.exit_code == 2
     assert other.stderr.startswith("error: mine.csv: exists; ")
@@ -310,6 +316,31 @@ def test_a_run_that_ended_with_rows_that_failed_ends_so_again(score, demo, tmp_p
     path.write_bytes(path.read_bytes()[:-60])
     codes = {score("demo/images", "demo/masks", "--on-error", "skip", *more).exit_code for more in ((), ("--resume",))}
     assert codes == {4}
+
+
+def test_a_file_that_came_without_partner_is_a_row_of_the_resumed_run(score, demo, tmp_path):
+    call = ("demo/images", "demo/masks", "--on-error", "skip")
+    assert score(*call).exit_code == 0
+    lonely = tmp_path / "demo/masks/careful/lonely.png"
+    shutil.copy(tmp_path / "demo/masks/careful/phantom_01.png", lonely)
+    assert score(*call, "--resume").exit_code == 4
+    lonely.unlink()
+    assert score(*call, "--resume").exit_code == 0
+
+
+def test_a_file_that_changes_while_the_run_goes_on_is_scored_by_the_resumed_run(score, demo, tmp_path, monkeypatch):
+    original, mask = scores.score_cases, tmp_path / "demo/masks/careful/phantom_01.png"
+
+    def overtaken(*arguments, **options):
+        yield from original(*arguments, **options)
+        shutil.copy(tmp_path / "demo/masks/careless/phantom_01.png", mask)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scores, "score_cases", overtaken)
+        assert score("demo/images", "demo/masks").exit_code == 0
+    old = (tmp_path / "segqa/scores.csv").read_bytes()
+    assert score("demo/images", "demo/masks", "--resume").exit_code == 0
+    assert (tmp_path / "segqa/scores.csv").read_bytes() != old
 
 
 def test_boxes_change_the_scores(score, demo, tmp_path):
@@ -510,6 +541,19 @@ def test_a_run_that_was_stopped_among_its_error_maps_goes_on_with_them(demo, sco
     assert (tmp_path / "scores.csv").read_bytes() == first
     assert "18 error maps written to maps" in result.stderr
     assert [name for name in left_behind(tmp_path) if not name.startswith("maps/")] == ["scores.csv", "scores.run.json"]
+
+
+def test_error_maps_that_a_run_did_not_draw_are_drawn_when_it_is_resumed(demo, score, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    call = ("demo/images", "demo/masks", "--output", "scores.csv")
+    assert score(*call).exit_code == 0
+    monkeypatch.setattr("segqa.scores.score_cases", stop_if_any)
+    assert score(*call, "--resume", "--error-maps", "maps", "--dry-run").exit_code == 0
+    assert not (tmp_path / "maps").exists()
+    result = score(*call, "--resume", "--error-maps", "maps")
+    assert result.exit_code == 0, result.stderr
+    assert "18 error maps written to maps" in result.stderr
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 18
 
 
 def stop(*_, **__):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from safetensors.numpy import save_file
 from segqa.data.boxes import Box
 from segqa.data.layouts.dataset import TrueObject, Truth
 from segqa.errors import InputError
-from segqa.quality.preparation import LabelledImage, Settings, prepare_image
+from segqa.quality.preparation import LabelledImage, Settings, prepare_image, prepare_shards
 from segqa.quality.records import OWN, read_rows, read_shard, read_skipped, write_shard
 
 
@@ -87,3 +88,23 @@ def test_an_image_without_room_for_a_wrong_box_says_so(item, monkeypatch):
     skipped = prepare_image(item, [], Settings(max_objects=1)).skipped
 
     assert ("wrong", "no room for a wrong box in the image") in [(row.prompt, row.reason) for row in skipped]
+
+
+def test_each_case_keeps_its_records_where_another_run_finishes_shards_meanwhile(item, tmp_path):
+    names, rivals = list("abc"), []
+
+    def prepare(load):
+        return prepare_shards(names, load, [], tmp_path, settings=Settings(), cases_per_shard=1)
+
+    def load(name):
+        return replace(item, case=name)
+
+    def overtaken(name):
+        if not rivals:
+            rivals.append(prepare(load))
+            assert [next(rivals[0]) for _ in names] == [2, 2, 2]  # two shards are whole, and it is at the third
+        return load(name)
+
+    assert list(prepare(overtaken)) == [2, 2, 2]
+    shards = sorted(tmp_path.glob("shard-*"))
+    assert [{row["case"] for row in read_rows(path)} for path in shards] == [{"a"}, {"b"}, {"c"}]
