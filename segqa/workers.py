@@ -114,7 +114,7 @@ def choose_workers(number: int, *, ray: str | None = None, device: str = "cpu") 
         device: Where they will compute, as torch names it.
 
     Raises:
-        InputError: The number is negative, or there is no such cluster.
+        InputError: The number is negative, there is no such cluster, or the device is one of several GPUs.
     """
     if number < 0:
         msg = f"workers {number}: a number of threads was expected, or 0 for one each core"
@@ -124,7 +124,10 @@ def choose_workers(number: int, *, ray: str | None = None, device: str = "cpu") 
 
 def join_cluster(address: str, *, at_once: int = 0, device: str = "cpu") -> RayCluster:
     """Return a Ray cluster that was joined, or started; arguments and errors as `choose_workers`."""
-    cluster = RayCluster(address, at_once, gpus=int(device.startswith("cuda")))
+    if device.startswith("cuda:"):
+        msg = f"--device {device}: Ray chooses which GPU a process gets, and shows it that one only; give cuda"
+        raise InputError(msg)
+    cluster = RayCluster(address, at_once, gpus=int(device == "cuda"))
     cluster.join()
     return cluster
 

@@ -132,6 +132,8 @@ def test_as_many_items_are_worked_on_as_was_asked_and_a_process_sees_the_gpus_th
     assert seen in ("0", "1")
     assert choose_workers(3, ray="local", device="cuda") == RayCluster("local", 3, gpus=1)
     assert choose_workers(0, ray="local") == RayCluster("local")
+    with pytest.raises(InputError, match=r"--device cuda:1: Ray chooses which GPU"):
+        choose_workers(0, ray="local", device="cuda:1")
 
 
 def test_without_ray_or_a_cluster_the_remedy_is_told(monkeypatch):
