@@ -14,8 +14,7 @@ from segqa.quality.network import NetworkSpec, belief_stages
 from segqa.quality.preprocessing import BELIEF_STRIDE, EVANYSEG, SEGQA
 from segqa.quality.sampling import Mixture
 from segqa.quality.training import Plan
-
-HEADS = ("dice", "hd95")
+from segqa.quality.weights_file import KNOWN_HEADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def make_recipe(name: str, *, backbone: str, heads: Sequence[str], size: int | N
         near = ", ".join(timm.list_models(f"*{backbone.split('_')[0]}*")[:5]) or "none has such a name"
         msg = f"--backbone {backbone}: timm knows no such model; near: {near}"
         raise InputError(msg)
-    if not heads or heads[0] != "dice" or not set(heads) <= set(HEADS) or len(set(heads)) != len(heads):
+    if not heads or heads[0] != "dice" or not set(heads) <= set(KNOWN_HEADS) or len(set(heads)) != len(heads):
         msg = f"--heads {','.join(heads)}: dice, or dice,hd95 was expected"
         raise InputError(msg)
     only = _only_size(backbone)

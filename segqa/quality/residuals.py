@@ -20,6 +20,7 @@ from segqa.quality.novelty import Reference, fit_novelty, fit_reference
 from segqa.quality.records import Record
 from segqa.quality.sampling import Example, Mixture, Sampler, is_wrong
 from segqa.quality.scoring import Evaluator
+from segqa.quality.weights_file import KNOWN_HEADS
 
 MASKS = 1200
 """Masks judged, and as many of the training records looked at: a minute or two on one core."""
@@ -81,8 +82,9 @@ def calibrate(
         seed: Of the masks that are drawn.
 
     Raises:
-        InputError: Too few groups are held out for the level.
+        InputError: Too few groups are held out for the level, or a stand-in predicts other metrics.
     """
+    _check_heads(evaluator, folds)
     whole = _check_groups(folds, level)
     own = _reference(evaluator, seen, n_masks, seed)
     references = [own if f.evaluator is evaluator else _reference(f.evaluator, f.seen, n_masks, seed) for f in folds]
@@ -101,7 +103,7 @@ def calibrate(
     shares = novelty.share(np.concatenate([part.distances for part in parts]))
     intervals = {
         head: fit_interval(predicted[:, i], true[:, i], groups, data_sets=data_sets, novelty=shares, level=level)
-        for i, head in enumerate(evaluator.heads)
+        for i, head in enumerate(_heads(evaluator))
     }
     about = {
         "groups": "data sets" if whole else "cases",
@@ -110,6 +112,18 @@ def calibrate(
         "seed": seed,
     }
     return Calibration(intervals, novelty, about)
+
+
+def _check_heads(evaluator: Evaluator, folds: Sequence[Fold]) -> None:
+    """Refuse stand-ins whose errors say nothing of the evaluator's scores."""
+    wanted = _heads(evaluator)
+    for fold in folds:
+        if _heads(fold.evaluator) != wanted:
+            msg = (
+                f"{fold.evaluator.info.path}: predicts {','.join(_heads(fold.evaluator))} where "
+                f"{evaluator.info.path.name} predicts {','.join(wanted)}; a stand-in must be trained alike (--heads)"
+            )
+            raise InputError(msg)
 
 
 def _check_groups(folds: Sequence[Fold], level: float) -> bool:
@@ -154,17 +168,26 @@ def _judge(
 ) -> _Judged:
     examples = list(_draw(evaluator, records, n_masks, seed + 1))
     scores, embeddings = evaluator.look([example.inputs for example in examples])
+    predicted = scores[:, [evaluator.heads.index(head) for head in _heads(evaluator)]]
     true = np.stack([example.targets for example in examples])
     return _Judged(
-        group, records[0].dataset, scores.astype(np.float64), true.astype(np.float64), reference.distances(embeddings)
+        group,
+        records[0].dataset,
+        predicted.astype(np.float64),
+        true.astype(np.float64),
+        reference.distances(embeddings),
     )
 
 
 def _draw(evaluator: Evaluator, records: list[Record], n_masks: int, seed: int) -> Iterator[Example]:
     """Yield masks as training shows them, pictures as they are."""
     mixture = Mixture(turn=False, vary=False)
-    sampler = Sampler(records, evaluator.profile, heads=evaluator.heads, mixture=mixture, seed=seed)
+    sampler = Sampler(records, evaluator.profile, heads=_heads(evaluator), mixture=mixture, seed=seed)
     return (sampler.draw(index) for index in range(n_masks))
+
+
+def _heads(evaluator: Evaluator) -> list[str]:
+    return [head for head in evaluator.heads if head in KNOWN_HEADS]
 
 
 def _clusters(records: Sequence[Record], whole: bool) -> list[tuple[str, list[Record]]]:

@@ -101,7 +101,9 @@ class Sampler:
         self._near = _by_dataset(r for r in records if not is_wrong(r))
         self._wrong = _by_dataset(r for r in records if is_wrong(r))
         if mixture.exact_box_only and not any(_exact_masks(record) for record in records):
-            msg = "no record has a segmenter's mask of an exact box: prepare the data with a segmenter for this recipe"
+            names = ", ".join(sorted({record.dataset for record in records}))
+            fact = f"{names}: no record has a segmenter's mask of an exact box"
+            msg = f"{fact}, to learn from or to validate with; prepare the data with a segmenter for this recipe"
             raise InputError(msg)
         usable = _exact_masks if mixture.exact_box_only else _real_masks
         self._prompted = _by_dataset(r for r in records if not is_wrong(r) and usable(r))

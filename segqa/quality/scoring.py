@@ -22,7 +22,7 @@ from segqa.quality.calibration import Calibration, read_calibration
 from segqa.quality.novelty import NOVEL
 from segqa.quality.preprocessing import Profile, build_input, view_of
 from segqa.quality.runners import Runner, RuntimeName, load_runner
-from segqa.quality.weights_file import CheckpointInfo, read_info
+from segqa.quality.weights_file import KNOWN_HEADS, CheckpointInfo, read_info
 from segqa.schema import (
     BOX_FROM_FILE,
     BOX_FROM_IMAGE,
@@ -237,7 +237,7 @@ def _row(
     broken = not all(np.isfinite(value) for value in score.values())
     if broken:
         remarks = ["the network gave no finite score", *remarks]
-    elif not all(0 <= value <= 1 for value in score.values()):
+    elif not all(0 <= score[head] <= 1 for head in KNOWN_HEADS if head in score):
         remarks.append("score-clipped")
     row: Row = dict.fromkeys(SCORE_COLUMNS)
     row |= {"case": name, "object": one.object, "label": one.label, "model": model, "box_source": source}

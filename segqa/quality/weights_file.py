@@ -19,6 +19,9 @@ VERSION = 2
 CALIBRATION = "calibration."
 """Prefix of the tensors that are not the network's: see `segqa.quality.calibration`."""
 
+KNOWN_HEADS = ("dice", "hd95")
+"""Heads that tables show and calibrations know; EvanySeg's own second one (`hd`, in pixels of a crop) is neither."""
+
 
 @dataclass(frozen=True)  # without slots, which leave no place to keep the digest
 class CheckpointInfo:

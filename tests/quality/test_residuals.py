@@ -28,17 +28,19 @@ class Guess:
 
     name = "guess"
 
-    def __init__(self, score):
+    def __init__(self, score, n_heads=1):
         self.score = score
+        self.n_heads = n_heads
 
     def run(self, inputs):
-        return np.full((len(inputs), 1), self.score, np.float32), inputs[:, :, ::8, ::8].reshape(len(inputs), -1)
+        scores = np.full((len(inputs), self.n_heads), self.score, np.float32)
+        return scores, inputs[:, :, ::8, ::8].reshape(len(inputs), -1)
 
 
-def make_judge(folder, trained_on, *, score=0.5):
+def make_judge(folder, trained_on, *, score=0.5, heads=("dice",)):
     card = {"records": dict.fromkeys(trained_on, 1)} if trained_on else {}
     info = CheckpointInfo(folder / "judge.safetensors", {}, card, {})
-    return Evaluator(info, Guess(score), Profile(size=32), ("dice",))
+    return Evaluator(info, Guess(score, len(heads)), Profile(size=32), heads)
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,17 @@ def test_stand_ins_judge_and_the_evaluator_gives_the_reference(library, tmp_path
     assert calibration.intervals["dice"].n_groups == 3
     # a stand-in that says 0 is off by whole Dice scores, in units of the least spread
     assert calibration.intervals["dice"].reach > 10
+
+
+def test_a_head_whose_truth_nobody_knows_has_no_interval(library, tmp_path):
+    # EvanySeg's own second head: a Hausdorff distance in pixels of the crop.
+    plain, more = (make_judge(tmp_path, ["a", "b", "c"], heads=heads) for heads in (("dice",), ("dice", "hd")))
+    found = [calibrate(judge, library.training, [make_fold(judge, library)], n_masks=36) for judge in (plain, more)]
+    assert found[1].intervals == found[0].intervals
+
+
+def test_a_stand_in_of_other_heads_is_refused(library, tmp_path):
+    judge = make_judge(tmp_path, ["a", "b", "c"], heads=("dice", "hd95"))
+    other = make_judge(tmp_path, ["a", "b"])
+    with pytest.raises(InputError, match=r"predicts dice where judge\.safetensors predicts dice,hd95; .*--heads"):
+        calibrate(judge, library.training, [make_fold(other, library)], n_masks=36)

@@ -5,6 +5,7 @@ import pytest
 
 from segqa import metrics
 from segqa.data.boxes import Box
+from segqa.errors import InputError
 from segqa.phantoms import make_phantom
 from segqa.quality import sampling
 from segqa.quality.corruptions import corrupt
@@ -124,6 +125,12 @@ def test_the_papers_mixture_shows_exact_real_predictions_as_they_are(monkeypatch
     drawing = sampler(some, exact_box_only=True, turn=False, vary=False)
     shown = {given[2].tobytes() for _, given in drawn(monkeypatch, drawing, 60)}
     assert shown == allowed
+
+
+def test_the_data_sets_without_an_exact_mask_are_named():
+    # They may be those to validate with, while the ones to learn from have all that the recipe needs.
+    with pytest.raises(InputError, match=r"^phantoms: no record has .* exact box, to learn from or to validate with"):
+        sampler([phantom_record(1, prompts=("none",))], exact_box_only=True)
 
 
 def test_a_reference_has_dice_one_and_an_empty_mask_dice_zero(monkeypatch):

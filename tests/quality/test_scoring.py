@@ -316,6 +316,14 @@ def test_scores_of_a_network_without_bounds_are_clipped_with_a_remark(tmp_path, 
     assert score_mask(np.stack([image] * 3, axis=2), mask == 1, evaluator) == pytest.approx(kept[0])
 
 
+def test_a_head_that_no_table_shows_is_not_remarked(demo, tmp_path):
+    # EvanySeg's own second head: a Hausdorff distance in pixels of the crop.
+    evaluator = replace(make_evaluator(tmp_path, heads=("dice", "hd")), runner=Fixed((0.7, 22.0)))
+    for row in rows_of(demo_cases(demo, boxes=True), evaluator):
+        assert "score-clipped" not in (row["reason"] or "")
+        assert (row["predicted_dice"], row["predicted_hd95_px"]) == (pytest.approx(0.7), None)
+
+
 def test_a_table_of_a_network_without_bounds_can_be_flagged(run, demo, tmp_path):
     evaluator = replace(make_evaluator(tmp_path), runner=Fixed((1.02,)))
     write_table(to_table(score_cases(demo_cases(demo), evaluator)), tmp_path / "scores.csv")
