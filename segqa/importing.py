@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     import torch
 
+HUGGING_FACE_EPSILON = 1e-12
+"""Of the layer norms of EvanySeg's transformers; timm's are a million times as large."""
+
 
 def import_checkpoint(path: Path, name: str, out: Path | None = None) -> Path:
     """Convert a published checkpoint to safetensors, after comparing it key by key with the known layout.
@@ -73,7 +76,9 @@ def _describe_evaluator(backbone: str, state: Mapping[str, torch.Tensor], known:
     from segqa.quality.weights_file import metadata
 
     heads = tuple(dict.fromkeys(key.split(".")[1] for key in state if key.startswith("heads.")))
-    spec = NetworkSpec(EVANYSEG, backbone=backbone, heads=heads, bounded=False, compare=False)
+    spec = NetworkSpec(
+        EVANYSEG, backbone=backbone, heads=heads, bounded=False, compare=False, norm_epsilon=HUGGING_FACE_EPSILON
+    )
     return metadata(spec.to_dict(), {"licence": known.licence, "paper": known.paper})
 
 

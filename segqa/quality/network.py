@@ -37,6 +37,8 @@ class NetworkSpec:
     """A sigmoid keeps scores in 0..1; the official checkpoints have none."""
     compare: bool = True
     """Draw the object and compare; needs a backbone whose features get coarser by stages."""
+    norm_epsilon: float | None = None
+    """What layer norms add to a variance; by default what timm has."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the weights file."""
@@ -59,6 +61,13 @@ class Output(NamedTuple):
     """Logits of where the object is, `(N, 1, size / 4, size / 4)`; `(N, 0)` without `compare`."""
 
 
+def set_epsilon(network: nn.Module, epsilon: float) -> None:
+    """Let all layer norms of a network add so much to a variance."""
+    for norm in network.modules():
+        if isinstance(norm, nn.LayerNorm):
+            norm.eps = epsilon
+
+
 class QualityNetwork(nn.Module):
     """Backbone, belief and heads; input as built by ψ, shape `(N, channels, size, size)`."""
 
@@ -70,6 +79,8 @@ class QualityNetwork(nn.Module):
         self.backbone = timm.create_model(
             spec.backbone, pretrained=False, num_classes=0, in_chans=spec.profile.channels
         )
+        if spec.norm_epsilon is not None:
+            set_epsilon(self.backbone, spec.norm_epsilon)
         features = self.backbone.num_features
         if spec.compare:
             stages = belief_stages(self.backbone)
