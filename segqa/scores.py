@@ -50,6 +50,8 @@ class ScorePlan:
     """Labelled images to learn from."""
     references: References | None = None
     """What they taught, once `learn_references` was called."""
+    key: str = ""
+    """What a resumed run must share with the killed one: options, weights, and input files as they were at first."""
 
     def summary(self) -> str:
         """Return one line on what will be scored, and with what."""
@@ -61,19 +63,19 @@ class ScorePlan:
         taught = f"; {len(self.labelled)} labelled images" if self.labelled else ""
         return f"{len(self.cases)} cases, models: {', '.join(models)}{left_out}{others}{empty}; {who}{taught}"
 
-    def key(self) -> str:
-        """Return what a resumed run must share with the killed one: options, weights and input files."""
-        files = {source.path for case in self.cases for source in (case.image, *case.masks.values())}
-        inputs = files_below(sorted(files))
-        # The axis: slices along another one have the same names.
-        axes = sorted({source.axis for case in self.cases for source in (case.image, *case.masks.values())})
-        options = asdict(self.reading) | {"paths": [str(path) for path in self.paths], "axes": axes}
-        options["models"] = sorted({model for case in self.cases for model in case.masks})
-        options["runner"] = self.evaluator.runner.name
-        options["lost"] = [list(row.values()) for row in _lost_rows(self)]
-        return journal_key(
-            options=options, weights=self.evaluator.info.sha256, inputs=[*inputs, *files_below(self.side_files)]
-        )
+
+def _make_key(plan: ScorePlan) -> str:
+    files = {source.path for case in plan.cases for source in (case.image, *case.masks.values())}
+    inputs = files_below(sorted(files))
+    # The axis: slices along another one have the same names.
+    axes = sorted({source.axis for case in plan.cases for source in (case.image, *case.masks.values())})
+    options = asdict(plan.reading) | {"paths": [str(path) for path in plan.paths], "axes": axes}
+    options["models"] = sorted({model for case in plan.cases for model in case.masks})
+    options["runner"] = plan.evaluator.runner.name
+    options["lost"] = [list(row.values()) for row in _lost_rows(plan)]
+    return journal_key(
+        options=options, weights=plan.evaluator.info.sha256, inputs=[*inputs, *files_below(plan.side_files)]
+    )
 
 
 def plan_score(
@@ -147,7 +149,8 @@ def plan_score(
         new = use_interval(calibration, own, weights=sha256, with_references=reference is not None)
         evaluator = replace(evaluator, calibration=new)
     who = choose_workers(workers, ray=ray, device=evaluator.runner.device)
-    return ScorePlan(found, evaluator, chosen, who, paths, side_files, labelled)
+    plan = ScorePlan(found, evaluator, chosen, who, paths, side_files, labelled)
+    return replace(plan, key=_make_key(plan))
 
 
 def _refuse_damaged(cases: Cases) -> None:
@@ -185,7 +188,7 @@ def is_scored(plan: ScorePlan, journal: Path) -> bool:
     Raises:
         InputError: The journal is of another run.
     """
-    return not _cases_left(plan, finished_rows(journal, plan.key()))
+    return not _cases_left(plan, finished_rows(journal, plan.key))
 
 
 def _cases_left(plan: ScorePlan, finished: Iterable[Mapping[str, list[Row]]]) -> list[Case]:
@@ -234,7 +237,7 @@ def run_score(plan: ScorePlan, *, journal: Path | None = None, resume: bool = Fa
     if journal is None:
         yield from _score(plan, plan.cases)
     else:
-        with Journal(journal, plan.key(), resume=resume) as kept:
+        with Journal(journal, plan.key, resume=resume) as kept:
             left = _cases_left(plan, kept.rows)
             yield from [entry["rows"] for entry in kept.rows]
             for rows in _score(plan, left) if left else ():

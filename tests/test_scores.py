@@ -116,12 +116,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_byte_for_byte(plan, tmp_path,
 def test_of_what_lies_beside_the_masks_the_journal_knows_nothing(demo, tiny_weights):
     masks = {name: demo / "masks" / name for name in ("careful", "average")}
     plan = partial(plan_score, demo / "images", masks, demo / "boxes.json", weights=tiny_weights, device="cpu")
-    key = plan().key()
+    key = plan().key
     for folder in masks.values():
         (folder / ".DS_Store").write_text("x")
-    assert plan().key() == key
+    assert plan().key == key
     (demo / "boxes.json").write_text((demo / "boxes.json").read_text() + " ")
-    assert plan().key() != key
+    assert plan().key != key
 
 
 def test_without_resume_a_journal_is_begun_anew(plan, tmp_path, monkeypatch):
@@ -163,11 +163,11 @@ def test_a_journal_along_another_axis_is_refused(tmp_path, tiny_weights):
         return plan_score(*paths, weights=tiny_weights, workers=1, axis=axis, device="cpu")
 
     assert [case.name for case in plan(0).cases] == [case.name for case in plan(1).cases]
-    assert plan(0).key() != plan(1).key()
+    assert plan(0).key != plan(1).key
 
 
 def test_the_key_does_not_depend_on_the_number_of_workers(plan):
-    assert plan(workers=1).key() == plan(workers=7).key()
+    assert plan(workers=1).key == plan(workers=7).key
 
 
 def test_every_file_that_cannot_be_scored_is_told_before_anything_is_scored(plan, demo):

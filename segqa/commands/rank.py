@@ -119,9 +119,10 @@ def rank(
         from segqa.output.runrecord import record_path
         from segqa.scores import plan_score
 
-        for target in (DEFAULT_SCORES, record_path(DEFAULT_SCORES)):
+        own = (DEFAULT_SCORES, record_path(DEFAULT_SCORES))
+        for target in own:
             spare_inputs(target, *side_files)
-            keep_apart(target, output, folder=copy_best)
+        keep_apart(*own, output, folder=copy_best)
         plan = plan_score(
             scores,
             _needed(named, scores),
@@ -181,13 +182,13 @@ def _score(plan: ScorePlan) -> pl.DataFrame:
     from segqa.output.tables import write_table
     from segqa.scores import run_score, to_table
 
-    start, key = time.monotonic(), plan.key()
+    start = time.monotonic()
     announce(plan)
     plan = learn(plan)
     rows = console.progress(run_score(plan), description="cases scored", total=len(plan.cases))
     table = to_table(rows)
     write_table(table, DEFAULT_SCORES)
     console.note(f"{table.height} rows written to {DEFAULT_SCORES}")
-    write_record(table, plan, DEFAULT_SCORES, time.monotonic() - start, key=key)
+    write_record(table, plan, DEFAULT_SCORES, time.monotonic() - start)
     tell_doubts(table)
     return table

@@ -118,13 +118,12 @@ def score(
         workers=workers,
         ray=ray,
     )
-    key = plan.key()  # before any file is read: one that changes meanwhile belongs to another run
     if error_maps is not None:
         from segqa.output.overlays import check_folder
 
         check_folder(error_maps, plan.cases)
     if resume and not journal.exists():
-        if (finished := read_finished(key, target)) is not None:
+        if (finished := read_finished(plan, target)) is not None:
             console.note(f"{target}: this run came to its end; nothing is left to score")
             _show(finished, file_format)
             _draw_maps(plan, None if dry_run else error_maps)
@@ -140,7 +139,7 @@ def score(
     rows = run_score(plan, journal=journal, resume=resume)
     table = to_table(console.progress(rows, description="cases scored", total=len(plan.cases)))
     _show(table, file_format, output=target)
-    write_record(table, plan, target, time.monotonic() - start, key=key)
+    write_record(table, plan, target, time.monotonic() - start)
     _draw_maps(plan, error_maps)
     remove_journal(journal)  # last, so that `--resume` draws the maps of a run that was killed among them
     _end(table)

@@ -40,8 +40,8 @@ def learn(plan: ScorePlan, *, journal: Path | None = None) -> ScorePlan:
     return learnt
 
 
-def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float, *, key: str) -> None:
-    """Write beside a table of scores how it was made; the key is that of the plan before the first file was read."""
+def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: float) -> None:
+    """Write beside a table of scores how it was made."""
     import shlex
     import sys
     from dataclasses import asdict
@@ -64,14 +64,14 @@ def write_record(table: pl.DataFrame, plan: ScorePlan, target: Path, seconds: fl
         weights=used,
         counts=count_rows(table),
         seconds=seconds,
-        key=key,
+        key=plan.key,
         table_sha256=hash_file(target) if target.is_file() else None,
     )
     write_run_record(record_path(target), record)
 
 
-def read_finished(key: str, target: Path) -> pl.DataFrame | None:
-    """Return the table of a run of the same key that came to its end; `None` if there is none, or it was changed."""
+def read_finished(plan: ScorePlan, target: Path) -> pl.DataFrame | None:
+    """Return the table of a run of the same plan that came to its end; `None` if there is none, or it was changed."""
     import json
 
     from segqa.output.runrecord import record_path
@@ -80,7 +80,7 @@ def read_finished(key: str, target: Path) -> pl.DataFrame | None:
 
     try:
         record = json.loads(record_path(target).read_text(encoding="utf-8"))
-        is_same = record["key"] == key and record["table_sha256"] == hash_file(target)
+        is_same = record["key"] == plan.key and record["table_sha256"] == hash_file(target)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return read_scores(target) if is_same else None

@@ -65,9 +65,9 @@ def spe_fit(
     if engine == "universeg":
         from segqa.devices import bfloat16_remark, choose_device
 
-        place = str(choose_device(device))
-        remark = bfloat16_remark(choose_device(device)) if precision == "bf16" else None
-        if remark is not None:
+        where = choose_device(device)
+        place = str(where)
+        if precision == "bf16" and (remark := bfloat16_remark(where)):
             console.warn(remark)
     check_writable(out)
     if plots is not None:

@@ -17,13 +17,24 @@ from segqa.data.formats import FLAT_FORMATS, sniff
 from segqa.data.grids import Grid, compare_affines
 from segqa.data.images import read_image_beside
 from segqa.data.masks import read_label_volume, read_mask
+from segqa.data.objects import find_objects
 from segqa.data.pairing import Pairs, pair_files
 from segqa.data.reading import Reading
-from segqa.data.types import Case, Picture, PromptBox, Source
+from segqa.data.types import Case, ObjectMask, Picture, PromptBox, Source
 from segqa.data.volumes import read_grid, remember_at_least
 from segqa.errors import InputError
 
-__all__ = ["Cases", "LoadedCase", "Lonely", "check_cases", "check_same_size", "find_cases", "read_case", "slice_ranges"]
+__all__ = [
+    "Cases",
+    "LoadedCase",
+    "Lonely",
+    "check_cases",
+    "check_same_size",
+    "find_cases",
+    "objects_of",
+    "read_case",
+    "slice_ranges",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +208,14 @@ def read_case(case: Case, reading: Reading | None = None) -> LoadedCase:
         if remark is not None:
             mask.warnings.append(remark)
     return LoadedCase(image, masks, *_place_boxes(case, image))
+
+
+def objects_of(case: Case, loaded: LoadedCase, reading: Reading) -> Iterator[tuple[str, ObjectMask]]:
+    """Yield the objects of a decoded case with their models, in order of the models, one at a time."""
+    labels = case.labels or reading.labels
+    for model, label_map in loaded.masks.items():
+        for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=labels, objects=reading.objects):
+            yield model, one
 
 
 def slice_ranges(source: Source, size: tuple[int, ...]) -> list[tuple[int, int]]:

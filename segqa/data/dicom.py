@@ -10,7 +10,7 @@ import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from segqa.data.dicom_frames import split_frames
-from segqa.data.files import decoding, is_hidden, show_name
+from segqa.data.files import decoding, show_name, visible_files
 from segqa.data.grids import Grid, check_spacing
 from segqa.errors import InputError
 
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _UNEVEN = 0.1  # of the widest gap; positions are rounded, and a tilted gantry shifts them a little
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's patient axes point left and back, NIfTI's right and front
-
-
-def list_series(folder: Path) -> list[Path]:
-    """Return the visible files of a folder in order of name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
 
 
 def read_dicom_header(path: Path) -> Grid:
@@ -69,7 +64,7 @@ def read_dicom(path: Path, grid: Grid) -> NDArray[np.generic]:
 
 def _sole_file(path: Path) -> Path:
     """Return the only file of a folder: an enhanced series is one file of many frames."""
-    files = list_series(path) if path.is_dir() else []
+    files = visible_files(path) if path.is_dir() else []
     return files[0] if len(files) == 1 else path
 
 
@@ -87,7 +82,7 @@ def _open(path: Path) -> Dataset:
 
 def _sorted_series(folder: Path) -> list[tuple[Path, Dataset]]:
     """Return the files of one series along its normal; by number, then name, without positions."""
-    found = [(path, _open(path)) for path in list_series(folder)]
+    found = [(path, _open(path)) for path in visible_files(folder)]
     if not found:
         msg = f"{show_name(folder)}: an empty folder where a DICOM series was expected"
         raise InputError(msg)

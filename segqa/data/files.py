@@ -25,6 +25,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that somebody put there, in order of name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
+
+
 def show_name(path: Path | str) -> str:
     """Return folder and name of a file for a message; escaped when they would break the line.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segqa.data.boxes import case_key
-from segqa.data.files import files_below, is_hidden, list_some, show_name
+from segqa.data.files import files_below, is_hidden, list_some, show_name, visible_files
 from segqa.data.formats import Format, sniff, split_name
 from segqa.errors import InputError
 
@@ -178,23 +178,19 @@ def _collapse_series(files: Files, root: Path, partners: Collection[str]) -> Non
 
 
 def _is_series(folder: Path) -> bool:
-    files = _visible(folder)
+    files = visible_files(folder)
     return bool(files) and all(_is_dicom(path) for path in files)
 
 
 def _refuse_mixed(files: Files, root: Path, masks: Collection[str]) -> None:
     """Refuse a folder that would be a series, and of which there is a mask, but for a file among the DICOM files."""
     for folder in sorted({key.rpartition("/")[0] for key in files} & set(masks)):
-        inside = _visible(root / folder)
+        inside = visible_files(root / folder)
         others = [path.name for path in inside if not _is_dicom(path)]
         if len(others) < len(inside):
             fact = f"{list_some(others, limit=3)} among its DICOM files"
             msg = f"{show_name(root / folder)}: {fact} is none; keep nothing else in the folder of a series"
             raise InputError(msg)
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
 
 
 def _is_dicom(path: Path) -> bool:

@@ -17,9 +17,8 @@ from PIL import ImageDraw
 from scipy import ndimage
 
 from segqa.data.boxes import Box
-from segqa.data.cases import LoadedCase, read_case
+from segqa.data.cases import objects_of, read_case
 from segqa.data.files import write_whole
-from segqa.data.objects import find_objects
 from segqa.data.types import Case, Image, Mask, ObjectMask
 from segqa.errors import InputError
 from segqa.runtime import require_torch
@@ -132,14 +131,8 @@ def see_objects(case: Case, reading: Reading) -> Iterator[Seen]:
     Raises:
         InputError: The case cannot be read.
     """
-    return _cut_out(case, read_case(case, reading), reading)
-
-
-def _cut_out(case: Case, loaded: LoadedCase, reading: Reading) -> Iterator[Seen]:
-    labels = case.labels or reading.labels
-    for model, label_map in loaded.masks.items():
-        for one in find_objects(label_map.pixels, boxes=loaded.boxes, labels=labels, objects=reading.objects):
-            yield Seen(case.name, model, one, loaded.image.pixels)
+    loaded = read_case(case, reading)
+    return (Seen(case.name, model, one, loaded.image.pixels) for model, one in objects_of(case, loaded, reading))
 
 
 def check_folder(folder: Path, cases: Iterable[Case]) -> None:

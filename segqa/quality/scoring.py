@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segqa.data.boxes import Box
-from segqa.data.cases import LoadedCase, read_case
-from segqa.data.objects import find_objects, object_remarks
+from segqa.data.cases import LoadedCase, objects_of, read_case
+from segqa.data.objects import object_remarks
 from segqa.data.reading import Reading
 from segqa.data.types import Case, Image, ObjectMask
 from segqa.errors import InputError
@@ -154,11 +154,8 @@ def _score_loaded(
     if references is not None and references.hold(case):
         seen.append("is-reference")
     found = (
-        (model, one, [*seen, *label_map.warnings, *loaded.remarks.get(one.box, ())])
-        for model, label_map in loaded.masks.items()
-        for one in find_objects(
-            label_map.pixels, boxes=loaded.boxes, labels=case.labels or reading.labels, objects=reading.objects
-        )
+        (model, one, [*seen, *loaded.masks[model].warnings, *loaded.remarks.get(one.box, ())])
+        for model, one in objects_of(case, loaded, reading)
     )
     rows: list[Row] = []
     while some := list(islice(found, INPUTS_AT_ONCE)):

@@ -149,8 +149,8 @@ class Readout:
     ) -> dict[str, Classifier]:
         """Return for each group of support pairs what the others teach, as `fit` of them does.
 
-        Sums over the others are those over all less the group's own, which double precision holds exactly, and each
-        image is scored for all groups at once.
+        Sums over the others are those over all less the group's own, in double precision, and each image is scored for
+        all groups at once.
 
         Args:
             support_images: Of two groups or more.

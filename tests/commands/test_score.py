@@ -269,18 +269,23 @@ def test_a_dry_run_says_what_would_be_scored_and_writes_nothing(score, demo, tmp
     assert left_behind(tmp_path) == []
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(score, demo, tmp_path, monkeypatch):
-    assert score("demo/images", "demo/masks").exit_code == 0
-    whole = (tmp_path / "segqa/scores.csv").read_bytes()
-    (tmp_path / "segqa/scores.csv").unlink()
+def die_after_one(patch):
+    """Let scoring be interrupted after its first case."""
     original = scores.score_cases
 
     def dying(*arguments, **options):
         yield next(original(*arguments, **options))
         raise KeyboardInterrupt
 
+    patch.setattr(scores, "score_cases", dying)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(score, demo, tmp_path, monkeypatch):
+    assert score("demo/images", "demo/masks").exit_code == 0
+    whole = (tmp_path / "segqa/scores.csv").read_bytes()
+    (tmp_path / "segqa/scores.csv").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(scores, "score_cases", dying)
+        die_after_one(patch)
         result = score("demo/images", "demo/masks")
     assert result.exit_code == 130
     assert not (tmp_path / "segqa/scores.csv").exists()
@@ -681,14 +686,8 @@ def test_a_killed_run_learns_anew_and_ends_with_the_same_bytes(score, demo, labe
     call = ("demo/images", "demo/masks", "--reference", *labelled)
     assert score(*call).exit_code == 0
     whole = (tmp_path / "segqa/scores.csv").read_bytes()
-    original = scores.score_cases
-
-    def dying(*arguments, **options):
-        yield next(original(*arguments, **options))
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(scores, "score_cases", dying)
+        die_after_one(patch)
         assert score(*call).exit_code == 130
     result = score(*call, "--resume")
     assert result.exit_code == 0, result.stderr

@@ -131,7 +131,8 @@ def test_the_objects_of_a_case_are_drawn_one_by_one_and_a_case_that_cannot_be_re
         events.append(f"drawn {seen.one.object}")
         return np.zeros((4, 4, 3), np.uint8)
 
-    for name, replacement in (("find_objects", find_objects), ("draw_errors", draw_errors), ("load_judge", str)):
+    monkeypatch.setattr("segqa.data.cases.find_objects", find_objects)
+    for name, replacement in (("draw_errors", draw_errors), ("load_judge", str)):
         monkeypatch.setattr(overlays, name, replacement)
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no picture")

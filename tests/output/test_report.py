@@ -87,7 +87,7 @@ def test_of_a_case_no_more_objects_are_cut_out_than_were_drawn(tmp_path, monkeyp
         yield ObjectMask("1", "1", label_map > 0, None)
         pytest.fail("the second object was cut out before the first was drawn")
 
-    monkeypatch.setattr("segqa.output.overlays.find_objects", find_objects)
+    monkeypatch.setattr("segqa.data.cases.find_objects", find_objects)
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "case_000.png")
     case = Case("case_000", Source(tmp_path / "case_000.png"), {"one": Source(tmp_path / "case_000.png")})
     key, _ = next(draw_pictures(table(1), Cases((case,)), Reading()))
@@ -294,6 +294,8 @@ class Browser:
     def press(self, key, code):
         for kind in ("keyDown", "keyUp"):
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+        # What a key sets off comes later: the viewer's `close` is an event of its own.
+        self.run("new Promise((done) => setTimeout(() => requestAnimationFrame(() => done(true)), 50))")
 
     def close(self):
         self._process.terminate()
